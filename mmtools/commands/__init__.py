@@ -1,0 +1,1 @@
+"""One module per command, one `main` each: parse, call, return a Report."""

@@ -1,0 +1,1 @@
+"""A run: the loop that moves it, and what it leaves on disk."""

@@ -1,0 +1,1 @@
+"""The markets outside: feeds that bring rows, venues that take orders."""
