@@ -44,7 +44,7 @@ def parse(text: str) -> int:
 def of(number: float) -> int:
     """Return the millionths of a number as a person wrote it: of(0.29) is 290_000. Raises ValueError as `parse` does."""
     written = repr(number)
-    return parse(f"{number:.18f}" if "e" in written else written)
+    return parse(f"{number:.18f}" if "e-" in written else written)
 
 
 def text(amount: int) -> str:

@@ -175,7 +175,8 @@ class Why(StrEnum):
     EVENT_CAP = "event_cap"
     REDUCE_ONLY = "reduce_only"
     UNKNOWN_QUEUE = "unknown_queue"
-    NO_ROOM = "no_room"
+    BELOW_MINIMUM = "below_minimum"
+    NO_LEGAL_PRICE = "no_legal_price"
     SHORT_OF_MONEY = "short_of_money"
 
 

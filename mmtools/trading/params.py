@@ -12,6 +12,8 @@ from msgspec import Meta
 from mmtools import units
 
 Positive = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(ge=0.001)]
+"""Becomes milliseconds, of which 0 would be no interval at all."""
 NotNegative = Annotated[float, Meta(ge=0)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 Model = Literal["fixed", "avellaneda-stoikov"]
@@ -36,9 +38,9 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     # what to quote
     model: Model = "fixed"
-    quote_interval_s: Positive = 2.0
+    quote_interval_s: Seconds = 2.0
     num_levels: Annotated[int, Meta(ge=1, le=20)] = 1
-    default_order_size: Positive = 50.0
+    default_order_size: Annotated[float, Meta(ge=0.01)] = 50.0
     default_half_spread_bps: Positive = 50.0
     gamma_risk_aversion: Positive = 0.3
     horizon_s: Positive = 5.0
@@ -48,14 +50,14 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     fair_value: Literal["mid", "weighted-mid"] = "mid"
 
     # limits
-    capital: Positive = 500.0
+    capital: Positive = 1000.0
     max_position: Positive = 200.0
     max_net_position: Positive = 100.0
     max_event_exposure: Positive | None = None
-    max_daily_loss: Positive | None = 50.0
-    max_drawdown: Positive | None = 50.0
+    max_daily_loss: Positive | None = 100.0
+    max_drawdown: Positive | None = 100.0
     max_error_rate: Fraction = 0.2
-    max_data_gap_s: Positive = 30.0
+    max_data_gap_s: Seconds = 30.0
     resume_after_s: NotNegative = 5.0
     stop_before_game_s: NotNegative = 60.0
     stop_before_resolution_s: NotNegative = 300.0
@@ -83,4 +85,4 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 try:
                     units.of(number)
                 except ValueError as e:
-                    raise ValueError(f"`{name}`: {e}") from None
+                    raise ValueError(f"`{name}`: {e}; write it with at most six decimals") from None

@@ -52,6 +52,8 @@ class Feed(Protocol):
     name: str
     """"recording", "synthetic" or "live"."""
     markets: tuple[Market, ...]
+    sha256: str
+    """Names what the feed says: another hash is another feed."""
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows from the first one. A recording or synthetic feed yields the same rows every time."""

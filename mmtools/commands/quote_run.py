@@ -1,0 +1,94 @@
+"""quote-run: makes markets on paper, on the synthetic market, a recording or the live feed; keeps the run's files."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mmtools import cli
+
+if TYPE_CHECKING:
+    from mmtools.config import RunConfig
+    from mmtools.runs.engine import Engine
+    from mmtools.runs.session import Outcome
+    from mmtools.state import StateDir
+    from mmtools.venues.venue import Feed
+
+DEMO_HOURS = 4.0
+
+
+@cli.command(example="quote-run --demo\nquote-run --recording game.jsonl.gz --market SLUG --json\nquote-run --config configs/paper.yaml")
+@click.option("--demo", is_flag=True, help=f"Quote a synthetic market for {DEMO_HOURS:g} simulated hours.")
+@click.option("--recording", metavar="FILE", type=click.Path(), help="Quote a recorded market, also in place of the config's feed.")
+@click.option("--market", "markets", metavar="SLUG", multiple=True, help="Only this market of the feed; may be given again.")
+@click.option("--config", "config_file", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="The run's YAML config.")
+@click.option("--run-id", metavar="ID", help="The run's name; the same name goes on with the same run.")
+@click.option("--fresh", is_flag=True, help="Throw away an earlier run of the same name.")
+def main(
+    *,
+    demo: bool,
+    recording: str | None,
+    markets: tuple[str, ...],
+    config_file: str | None,
+    run_id: str | None,
+    fresh: bool,
+    state: "StateDir",
+) -> cli.Report:
+    """Make markets on paper and say what it earned.
+
+    The result names what it assumes. A run that was killed goes on where it was when it is started again under the same
+    --run-id. SIGTERM ends it in order.
+    """
+    from mmtools.runs import feeds, session
+
+    if demo and (recording or config_file or markets):
+        raise click.UsageError("--demo brings its own market and config; leave out --recording, --config and --market")
+    if not (demo or recording or config_file):
+        raise click.UsageError("say what to quote: --demo, --recording FILE or --config FILE")
+    try:
+        config = feeds.demo_config(DEMO_HOURS) if demo else feeds.read_config(config_file, recording, markets)
+        run_id = feeds.checked_run_id(run_id) or config.run_id
+        feed = feeds.open_feed(config, named_in_config=not recording)
+    except feeds.BadRequest as e:
+        raise click.UsageError(str(e)) from e
+    run_id = run_id or session.new_run_id("demo" if demo else feeds.name_of(config))
+    cli.say(f"{run_id}: {feeds.describe(feed)}, on paper")
+    return _report(*_run(config, feed, state, run_id, fresh))
+
+
+def _run(config: "RunConfig", feed: "Feed", state: "StateDir", run_id: str, fresh: bool) -> tuple["Outcome", str | None]:
+    """Run with SIGTERM and Ctrl-C ending it in order; return the outcome and the signal that ended it."""
+    import signal
+
+    from mmtools.runs import session
+    from mmtools.runs.engine import Intervention
+
+    engines: list[Engine] = []
+
+    def stop(number: int, _: Any) -> None:
+        name = signal.Signals(number).name
+        if not engines or engines[0].stop_asked is not None:
+            raise KeyboardInterrupt
+        engines[0].stop_asked = Intervention(kind="stop", by=name, why="asked to end")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with cli.progress("quote-run") as bar:
+            outcome = session.execute(config, feed, state, run_id=run_id, fresh=fresh, on_engine=engines.append, on_progress=bar.update)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    asked = engines[0].stop_asked
+    return outcome, None if asked is None else asked.by
+
+
+def _report(outcome: "Outcome", ended_by: str | None) -> cli.Report:
+    from mmtools.runs import summary
+    from mmtools.runs.engine import Status
+
+    exit_code = 77 if outcome.status is Status.HALTED else 130 if ended_by == "SIGINT" else 0
+    table = summary.table(outcome.document, warnings=outcome.warnings, folder=outcome.folder)
+    return cli.Report(document=outcome.document, text=table, exit_code=exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Fold: a run read from its journal, record by record. Account, counts, pauses, halts, limits: what reports and restarts need.
+
+The engine feeds its own Fold while it runs, so a summary at the end and a report of a dead run are the same code.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from mmtools import units
+from mmtools.errors import Refused
+from mmtools.runs.journal import LedgerHash, Record
+from mmtools.trading.ledger import Account
+from mmtools.trading.market import Fill, Order, Outcome, Side
+from mmtools.units import Price, Shares, Usdc
+
+SCHEMA = "mmtools.journal/1"
+
+
+@dataclass(slots=True)
+class OrderCounts:
+    """Counts of orders; `sent` is always accepted + rejected + unknown."""
+
+    sent: int = 0
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    cancelled: int = 0
+    routed: int = 0
+    """Orders for the NO token: an ask as BUY NO or a bid as SELL NO."""
+    shares_accepted: int = 0
+
+    @property
+    def unknown(self) -> int:
+        return self.sent - self.accepted - self.rejected.total()
+
+
+@dataclass(slots=True)
+class MarketCounts:
+    """What one market has seen of fills."""
+
+    fills: int = 0
+    last_fill_ms: int | None = None
+
+
+class Fold:
+    """Raises Refused on a journal that is not one, or whose first record is missing."""
+
+    def __init__(self) -> None:
+        self.run: Record = {}
+        self.slugs: list[str] = []
+        self.account = Account(Usdc(0), 0)
+        self.ledger = LedgerHash()
+        self.orders = OrderCounts()
+        self.markets: list[MarketCounts] = []
+        self.fills = 0
+        self.shares = 0
+        self.notional_e12 = 0
+        self.pauses: Counter[str] = Counter()
+        self.halts: list[Record] = []
+        self.warnings: list[Record] = []
+        self.rebalances: Counter[str] = Counter()
+        self.mark: Record | None = None
+        """The last `mark` record: counters, marks and limits as of then."""
+        self.began_ms = 0
+        self.last_ms = 0
+        self.status: str | None = None
+        """How the last process ended, None when it did not say."""
+        self.latched = False
+        """Whether the last halt stands, as far as the journal knows."""
+        self.interventions: list[Record] = []
+        """What people did to the run while it ran, with the frame at which it took effect."""
+        self.sent: dict[str, Order] = {}
+        """Orders sent and not known to be gone."""
+        self.orders_made = 0
+        self._place: dict[str, int] = {}
+
+    def add(self, record: Record) -> None:
+        """Take one record in; records of kinds that move nothing here only move the time."""
+        kind = record["kind"]
+        if kind == "run":
+            self._begin(record)
+        elif not self.run:
+            raise Refused("the journal does not begin with a run record; it is none of ours or its beginning is lost")
+        handler = _HANDLERS.get(kind)
+        if handler is not None:
+            handler(self, record)
+        if "at_ms" in record:
+            self.last_ms = record["at_ms"]
+            if kind != "end":
+                self.status = None
+        self.ledger.add(record)
+
+    def place(self, slug: str) -> int:
+        """Return a market's place in the run's list."""
+        return self._place[slug]
+
+    def _begin(self, record: Record) -> None:
+        if record.get("schema") != SCHEMA:
+            raise Refused(f"the journal is of schema {record.get('schema')}; this program reads {SCHEMA}")
+        self.run = record
+        self.began_ms = record["at_ms"]
+        self.slugs = [market["slug"] for market in record["markets"]]
+        self._place = {slug: place for place, slug in enumerate(self.slugs)}
+        self.account = Account(Usdc(units.parse(record["capital"])), len(self.slugs))
+        self.markets = [MarketCounts() for _ in self.slugs]
+
+    def _sent(self, record: Record) -> None:
+        order = Order(
+            key=record["key"],
+            market=self._place[record["market"]],
+            outcome=Outcome(record["token"]),
+            side=Side(record["side"]),
+            price=Price(units.parse(record["price"])),
+            size=Shares(units.parse(record["size"])),
+        )
+        self.account.reserve(order)
+        self.sent[order.key] = order
+        self.orders_made += 1
+        self.orders.sent += 1
+        self.orders.routed += order.outcome is Outcome.NO
+
+    def _accepted(self, record: Record) -> None:
+        self.orders.accepted += 1
+        self.orders.shares_accepted += self.sent[record["key"]].size
+
+    def _rejected(self, record: Record) -> None:
+        self.orders.rejected[record["reason"]] += 1
+        self._forget(record["key"])
+
+    def _gone(self, record: Record) -> None:
+        self.orders.cancelled += record["cause"] == "cancelled"
+        self._forget(record["key"])
+
+    def _forget(self, key: str) -> None:
+        self.account.release(key)
+        self.sent.pop(key, None)
+
+    def _filled(self, record: Record) -> None:
+        trade = record["trade"]
+        place = self._place[trade["market"]]
+        fill = Fill(
+            trade_id=trade["trade_id"],
+            order_key=trade["order_key"],
+            market=place,
+            outcome=Outcome(trade["token"]),
+            side=Side(trade["side"]),
+            price=Price(units.parse(trade["fill_price"])),
+            size=Shares(units.parse(trade["fill_qty"])),
+            at_ms=record["at_ms"],
+            mark=Price(units.parse(trade["mark"])),
+            fee=Usdc(units.parse(trade["fee"])),
+        )
+        if not self.account.apply(fill):
+            return
+        self.fills += 1
+        self.shares += fill.size
+        self.notional_e12 += fill.price * fill.size
+        self.markets[place].fills += 1
+        self.markets[place].last_fill_ms = fill.at_ms
+
+    def _merge_sent(self, record: Record) -> None:
+        self.account.lock_merge(self._place[record["market"]], Shares(units.parse(record["size"])))
+
+    def _merged(self, record: Record) -> None:
+        self.account.merge(self._place[record["market"]], Shares(units.parse(record["size"])))
+
+    def _resolved(self, record: Record) -> None:
+        place = self._place[record["market"]]
+        mark = record["mark"]
+        if mark is not None:
+            self.account.mark(place, Price(units.parse(mark)))
+        self.account.resolve(place, Price(units.parse(record["payout_yes"])))
+
+    def _marked(self, record: Record) -> None:
+        self.mark = record
+        for slug, mid in record["marks"].items():
+            self.account.mark(self._place[slug], Price(units.parse(mid)))
+
+    def _paused(self, record: Record) -> None:
+        self.pauses[record["why"]] += 1
+
+    def _halted(self, record: Record) -> None:
+        self.halts.append(record)
+        self.latched = True
+        if "frame" in record:
+            self.interventions.append(record)
+
+    def _intervened(self, record: Record) -> None:
+        self.interventions.append(record)
+
+    def _cleared(self, record: Record) -> None:
+        if not self.latched:
+            self.interventions.append(record)
+        self.latched = False
+
+    def _warned(self, record: Record) -> None:
+        self.warnings.append(record)
+
+    def _rebalanced(self, record: Record) -> None:
+        self.rebalances[record["cause"]] += 1
+
+    def _ended(self, record: Record) -> None:
+        self._marked(record)
+        self.status = record["status"]
+
+
+_HANDLERS = {
+    "place": Fold._sent,
+    "accepted": Fold._accepted,
+    "rejected": Fold._rejected,
+    "gone": Fold._gone,
+    "fill": Fold._filled,
+    "merge_sent": Fold._merge_sent,
+    "merge": Fold._merged,
+    "resolution": Fold._resolved,
+    "mark": Fold._marked,
+    "pause": Fold._paused,
+    "halt": Fold._halted,
+    "stop": Fold._intervened,
+    "reduce_only": Fold._intervened,
+    "cleared": Fold._cleared,
+    "warning": Fold._warned,
+    "rebalance": Fold._rebalanced,
+    "end": Fold._ended,
+}

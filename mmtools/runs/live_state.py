@@ -1,0 +1,233 @@
+"""What a run shows while it moves: live_state.json, trades.jsonl, health.jsonl. All can be made again from the journal but health.
+
+`session` calls it; `status-update`, `dashboard` and people read the files. It decides nothing and never feeds back.
+"""
+
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import msgspec
+
+from mmtools.runs.engine import Engine
+from mmtools.runs.journal import Record
+from mmtools.runs.records import average_entry, bps, features, iso, kill_switch_state, market_context, maybe_text
+from mmtools.state import StateDir
+from mmtools.trading.desk import Desk
+from mmtools.trading.market import Outcome, Quote, Skipped
+from mmtools.units import ONE, text
+
+SCHEMA = "mmtools.live_state/1"
+FEWEST_MINUTES = 30
+"""Of history, before a Sharpe ratio is more than noise."""
+MINUTES_A_YEAR = 365 * 24 * 60
+
+encode = msgspec.json.Encoder().encode
+
+
+def now_iso() -> str:
+    """Return the wall time."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Trend:
+    """The total, minute by minute, in three sums: what a Sharpe ratio needs."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._count = 0
+        self._sum = 0.0
+        self._squares = 0.0
+
+    def minute(self, total: int) -> None:
+        change = (total - self._last) / ONE
+        self._last = total
+        self._count += 1
+        self._sum += change
+        self._squares += change * change
+
+    def sharpe(self) -> float | None:
+        """Return mean over deviation of the changes per minute, annualised; None with too little history or no change."""
+        if self._count < FEWEST_MINUTES:
+            return None
+        mean = self._sum / self._count
+        variance = self._squares / self._count - mean * mean
+        return round(mean / math.sqrt(variance) * math.sqrt(MINUTES_A_YEAR), 4) if variance > 1e-18 else None
+
+
+class Process:
+    """This process: memory, CPU."""
+
+    def __init__(self) -> None:
+        import psutil
+
+        self._process = psutil.Process()
+        self._began = time.monotonic()
+
+    def memory_mb(self) -> float:
+        return round(self._process.memory_info().rss / 1e6, 1)
+
+    def cpu_pct(self) -> float:
+        """Return CPU time over wall time since the start, in percent of one core."""
+        elapsed = time.monotonic() - self._began
+        times = os.times()
+        return round((times.user + times.system) / elapsed * 100, 1) if elapsed > 0 else 0.0
+
+
+def live_state(engine: Engine, *, process: Process, trend: Trend, config_path: str | None) -> Record:
+    """Return the whole document; what is not known is null."""
+    maker, account, fold = engine.maker, engine.maker.account, engine.fold
+    elapsed_ms = engine.now_ms - engine.began_ms
+    total = account.total()
+    realised = sum(p.realised + p.fees + p.rebates for p in account.positions)
+    target_ms = None if engine.end_ms is None else engine.end_ms - engine.began_ms
+    hours = elapsed_ms / 3_600_000
+    orders = fold.orders
+    return {
+        "timestamp": iso(engine.now_ms),
+        "written_at": now_iso(),
+        "run_id": fold.run["run_id"],
+        "status": "running" if engine.status is None else engine.status.value,
+        "uptime_seconds": elapsed_ms / 1000,
+        "duration_target_hours": None if target_ms is None else target_ms / 3_600_000,
+        "progress_pct": None if not target_ms else round(min(100.0, elapsed_ms / target_ms * 100), 3),
+        "pnl": {
+            "cumulative": text(total),
+            "realized": text(realised),
+            "unrealized": text(total - realised),
+            "per_hour_avg": round(total / ONE / hours, 6) if hours > 0 else None,
+            "max_drawdown": text(maker.limits.deepest),
+            "sharpe_estimate": trend.sharpe(),
+        },
+        "markets": {slug: _market(engine, desk, hours) for slug, desk in zip(engine.slugs, maker.desks, strict=True)},
+        "totals": {
+            "quotes_generated": maker.decided,
+            "orders_submitted": orders.sent,
+            "fills": fold.fills,
+            "fill_rate_pct": round(fold.shares / orders.shares_accepted * 100, 4) if orders.shares_accepted else None,
+            "ws_messages": engine.counts.frames,
+            "errors": orders.rejected.total() + sum(_feed_errors(engine).values()),
+        },
+        "system": {"memory_mb": process.memory_mb(), "cpu_pct": process.cpu_pct(), **_socket(engine)},
+        "hypothesis_under_test": fold.run["hypothesis"],
+        "run_config_path": config_path,
+    }
+
+
+def _market(engine: Engine, desk: Desk, hours: float) -> Record:
+    view, decision, now_ms = desk.view, desk.decision, engine.now_ms
+    position = engine.maker.account.positions[desk.place]
+    context = market_context(view, now_ms)
+    silent_ms = view.silent_ms(now_ms)
+    bid = None if decision is None else decision.bid
+    ask = None if decision is None else decision.ask
+    return {
+        "description": view.market.description or view.market.slug,
+        **{key: context[key] for key in ("mid_price", "best_bid", "best_ask", "spread_bps")},
+        "our_bid": _price(bid),
+        "our_ask": _price(ask),
+        "why_no_bid": _why(bid),
+        "why_no_ask": _why(ask),
+        "position_yes": text(position.yes),
+        "position_no": text(position.no),
+        "position_net": text(position.net),
+        "avg_entry_yes": average_entry(engine.maker.account, desk.place, Outcome.YES),
+        "avg_entry_no": average_entry(engine.maker.account, desk.place, Outcome.NO),
+        "pnl": text(position.total),
+        "fills_count": desk.fills,
+        "fills_per_hour": round(desk.fills / hours, 4) if hours > 0 else None,
+        "last_fill_ago_s": None if desk.last_fill_ms is None else (now_ms - desk.last_fill_ms) / 1000,
+        "kill_switch": kill_switch_state(engine.maker),
+        "data_gap_s": None if silent_ms is None else silent_ms / 1000,
+        "internals": _internals(engine, desk),
+    }
+
+
+def _internals(engine: Engine, desk: Desk) -> Record:
+    decision = desk.decision
+    theory = applied = skew = None
+    if decision is not None and decision.mid is not None:
+        mid = decision.mid
+        if decision.half_spread is not None and decision.skew is not None:
+            theory, skew = bps(decision.half_spread * decision.tick, mid), bps(decision.skew * decision.tick, mid)
+        if isinstance(decision.bid, Quote) and isinstance(decision.ask, Quote):
+            applied = bps((decision.ask.price - decision.bid.price) / 2, mid)
+    maker = engine.maker
+    return {
+        "features": features(desk.view, engine.now_ms),
+        "half_spread_theory_bps": theory,
+        "half_spread_applied_bps": applied,
+        "skew_bps": skew,
+        "toxicity_zscore": None,
+        "toxicity_threshold": None,
+        "rewards_adjustment_bps": None,
+        "regime": "HALTED" if maker.latched is not None else "REDUCE_ONLY" if maker.reduce_only else None,
+    }
+
+
+def _price(side: Quote | Skipped | None) -> str | None:
+    return maybe_text(side.price) if isinstance(side, Quote) else None
+
+
+def _why(side: Quote | Skipped | None) -> str | None:
+    return side.why.value if isinstance(side, Skipped) else None
+
+
+def _feed_errors(engine: Engine) -> dict[str, int]:
+    stats = getattr(engine.feed, "stats", None)
+    return {} if stats is None else dict(sorted(stats.errors.items()))
+
+
+def _socket(engine: Engine) -> Record:
+    """Return what is known of the connection; null where the feed has none."""
+    stats = getattr(engine.feed, "stats", None)
+    errors = dict(sorted((engine.fold.orders.rejected + Counter(_feed_errors(engine))).items()))
+    if stats is None:
+        return {"ws_connected": None, "ws_latency_ms": None, "ws_reconnects": None, "errors": errors}
+    return {
+        "ws_connected": stats.connected,
+        "ws_latency_ms": stats.latency_ms,
+        "ws_reconnects": stats.reconnects,
+        "errors": errors,
+    }
+
+
+def health(engine: Engine, process: Process) -> Record:
+    """Return a line of health.jsonl: how the last minute of feed time went for this process."""
+    return {
+        "timestamp": iso(engine.now_ms),
+        "written_at": now_iso(),
+        **_latency("cycle", engine.cycles_ns),
+        **_latency("quote", engine.wakes_ns),
+        "frames": engine.counts.frames,
+        "memory_mb": process.memory_mb(),
+        "cpu_pct": process.cpu_pct(),
+        **_socket(engine),
+    }
+
+
+def _latency(what: str, took_ns: list[int]) -> Record:
+    ordered = sorted(took_ns)
+
+    def at(part: float) -> float | None:
+        return round(ordered[min(len(ordered) - 1, int(part * len(ordered)))] / 1000, 1) if ordered else None
+
+    return {f"{what}s": len(ordered), f"{what}_us_p50": at(0.5), f"{what}_us_p99": at(0.99)}
+
+
+def trades_of(records: Iterator[Record]) -> Iterator[Record]:
+    """Yield the trade records of a journal, in order."""
+    return (record["trade"] for record in records if record["kind"] == "fill")
+
+
+def rebuild_trades(state: StateDir, run_id: str) -> None:
+    """Make trades.jsonl what the journal says, when it is not."""
+    journal, name = f"runs/{run_id}/journal.jsonl", f"runs/{run_id}/trades.jsonl"
+    written = state.raw_records(name)
+    same = all(next(written, None) == encode(trade) for trade in trades_of(state.records(journal)))
+    if same and next(written, None) is None:
+        return
+    state.write_text(name, "".join(encode(trade).decode() + "\n" for trade in trades_of(state.records(journal))))

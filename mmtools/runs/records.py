@@ -1,0 +1,259 @@
+"""Events and actions as journal records, and a fill's whole trade record. Values in, dicts out; amounts as decimal text.
+
+Called by the engine; `journal.Fold` reads the same records back. docs/state-files.md gives each field's unit.
+"""
+
+from datetime import UTC, datetime
+
+from mmtools.runs.journal import Record
+from mmtools.trading import events as ev
+from mmtools.trading.ledger import Account
+from mmtools.trading.maker import Maker
+from mmtools.trading.market import Market, Outcome, Quote, Side, Skipped
+from mmtools.trading.signals import MarketView
+from mmtools.units import ONE, text
+
+
+def iso(at_ms: int) -> str:
+    """Return a time as ISO 8601 UTC with milliseconds."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def bps(amount: float, of: float | None) -> float | None:
+    """Return an amount in hundredths of a percent of another; None when that is unknown."""
+    return round(amount / of * 10_000, 4) if of else None
+
+
+def maybe_text(amount: int | None) -> str | None:
+    return None if amount is None else text(amount)
+
+
+def market_record(market: Market) -> Record:
+    """Return what a fold needs to know of a market."""
+    return {
+        "slug": market.slug,
+        "condition_id": market.condition_id,
+        "token_ids": [market.yes_token, market.no_token],
+        "outcomes": list(market.outcomes),
+        "tick_size": text(market.tick),
+        "min_order_size": text(market.min_size),
+        "neg_risk": market.neg_risk,
+        "event": market.event,
+        "description": market.description,
+    }
+
+
+def of_event(event: ev.Event, now_ms: int, slugs: list[str]) -> Record | None:
+    """Return what the journal keeps of what the venue said; None when the decision that follows says it all."""
+    match event:
+        case ev.OrderAccepted(key, order_id):
+            return {"kind": "accepted", "at_ms": now_ms, "key": key, "order_id": order_id}
+        case ev.OrderRejected(key, reason):
+            return {"kind": "rejected", "at_ms": now_ms, "key": key, "reason": reason.value}
+        case ev.OrderGone(key, cause):
+            return {"kind": "gone", "at_ms": now_ms, "key": key, "cause": cause.value}
+        case ev.Merged(market, size):
+            return {"kind": "merge", "at_ms": now_ms, "market": slugs[market], "size": text(size)}
+        case ev.TickSizeChanged(market, tick, inferred):
+            return {"kind": "tick", "at_ms": now_ms, "market": slugs[market], "tick_size": text(tick), "inferred": inferred}
+        case ev.FeedLost(market):
+            return {"kind": "feed_lost", "at_ms": now_ms, "market": slugs[market]}
+        case ev.FeedRestored(market):
+            return {"kind": "feed_restored", "at_ms": now_ms, "market": slugs[market]}
+        case _:
+            return None
+
+
+def of_resolution(event: ev.MarketResolved, now_ms: int, slug: str, mark: int | None) -> Record:
+    """Return the record of a market's end, with the mark that its settlement is measured from."""
+    return {"kind": "resolution", "at_ms": now_ms, "market": slug, "payout_yes": text(event.payout), "mark": maybe_text(mark)}
+
+
+def of_action(action: ev.Action, now_ms: int, slugs: list[str]) -> Record:
+    """Return the journal record of what the maker asked for; a fill needs `trade`."""
+    match action:
+        case ev.Place(order):
+            return {
+                "kind": "place",
+                "at_ms": now_ms,
+                "key": order.key,
+                "market": slugs[order.market],
+                "token": order.outcome.value,
+                "side": order.side.value,
+                "price": text(order.price),
+                "size": text(order.size),
+            }
+        case ev.Cancel(key):
+            return {"kind": "cancel", "at_ms": now_ms, "key": key}
+        case ev.Merge(market, size):
+            return {"kind": "merge_sent", "at_ms": now_ms, "market": slugs[market], "size": text(size)}
+        case ev.Pause(market, why):
+            return {"kind": "pause", "at_ms": now_ms, "market": slugs[market], "why": why.value}
+        case ev.Resume(market, why):
+            return {"kind": "resume", "at_ms": now_ms, "market": slugs[market], "why": why.value}
+        case ev.Halt(why, detail):
+            return {"kind": "halt", "at_ms": now_ms, "why": why.value, "detail": detail}
+        case ev.Rebalance():
+            return {
+                "kind": "rebalance",
+                "at_ms": now_ms,
+                "market": slugs[action.market],
+                "cause": action.cause.value,
+                "token": None if action.outcome is None else action.outcome.value,
+                "price": maybe_text(action.price),
+                "size": text(action.size),
+            }
+        case ev.Note(market, decision):
+            return {"kind": "decision", "at_ms": now_ms, "market": slugs[market], **decision_record(decision)}
+        case ev.Warn(market, message):
+            return {"kind": "warning", "at_ms": now_ms, "market": slugs[market], "text": message}
+        case ev.Filled():
+            raise ValueError("a fill is journalled with its trade record")
+
+
+def decision_record(decision: ev.Decision) -> Record:
+    """Return a decision with its inputs; prices of the model in ticks."""
+
+    def side(quote: Quote | Skipped) -> Record:
+        if isinstance(quote, Skipped):
+            return {"why": quote.why.value}
+        return {"price": text(quote.price), "size": text(quote.size)}
+
+    def ticks(number: float | None) -> float | None:
+        return None if number is None else round(number, 6)
+
+    return {
+        "bid": side(decision.bid),
+        "ask": side(decision.ask),
+        "best_bid": maybe_text(decision.best_bid),
+        "best_ask": maybe_text(decision.best_ask),
+        "tick_size": text(decision.tick),
+        "fair_ticks": ticks(decision.fair),
+        "reservation_ticks": ticks(decision.reservation),
+        "half_spread_ticks": ticks(decision.half_spread),
+        "skew_ticks": ticks(decision.skew),
+        "sigma_ticks": ticks(decision.sigma),
+        "tau_s": decision.tau_s,
+        "net": text(decision.net),
+        "money": text(decision.money),
+        "cause": None if decision.cause is None else decision.cause.value,
+    }
+
+
+def features(view: MarketView, now_ms: int) -> Record:
+    """Return the signals as trades and live states show them; null is not known yet."""
+    return {
+        "momentum_20": maybe_text(view.momentum(now_ms)),
+        "volatility_60": _rounded(view.volatility(now_ms)),
+        "order_flow_imbalance": _rounded(view.order_flow_imbalance(now_ms)),
+        "book_imbalance": _rounded(view.book.imbalance()),
+        "data_quality": _rounded(view.data_quality()),
+    }
+
+
+def trade(booked: ev.Filled, maker: Maker, *, run_id: str, ws_latency_ms: float | None) -> Record:
+    """Return the whole record of a fill, as trades.jsonl has it. Called right after the account has booked it."""
+    fill, decision = booked.fill, booked.decision
+    desk, account = maker.desks[fill.market], maker.account
+    view, market, position = desk.view, desk.market, account.positions[fill.market]
+    mid, tick = decision.mid, decision.tick
+    total = account.total()
+    realised = sum(p.realised + p.fees + p.rebates for p in account.positions)
+    captured = fill.yes_side.sign * (fill.mark - fill.yes_price) * fill.size // ONE
+    silent_ms = view.silent_ms(fill.at_ms)
+    return {
+        "timestamp": iso(fill.at_ms),
+        "run_id": run_id,
+        "trade_id": fill.trade_id,
+        "order_key": fill.order_key,
+        "market_id": market.condition_id,
+        "market": market.slug,
+        "market_description": market.description or market.slug,
+        "side": fill.side.value,
+        "token": fill.outcome.value,
+        "price": text(fill.price),
+        "size": text(fill.size + account.remaining(fill.order_key)),
+        "fill_qty": text(fill.size),
+        "fill_price": text(fill.price),
+        "fee": text(fill.fee),
+        "mark": text(fill.mark),
+        "pnl_this_trade": text(captured),
+        "pnl_cumulative": text(total),
+        "pnl_realized": text(realised),
+        "pnl_unrealized": text(total - realised),
+        "entry_rationale": {
+            "strategy": maker.params.model,
+            "trigger": decision.cause.value if decision.cause is not None and fill.side is Side.SELL else "quote",
+            "spread_model": {
+                "optimal_half_spread_bps": None if decision.half_spread is None else bps(decision.half_spread * tick, mid),
+                "applied_half_spread_bps": None if mid is None else bps(abs(fill.yes_price - mid), mid),
+                "volatility_regime": None,
+                "liquidity_score": None,
+            },
+            "inventory_skew": {
+                "current_net": text(decision.net),
+                "skew_applied_bps": None if decision.skew is None else bps(decision.skew * tick, mid),
+                "direction": "long" if decision.net > 0 else "short" if decision.net < 0 else "flat",
+            },
+            "toxic_flow": {"detected": None, "zscore": None, "action": None},
+            "rewards_farming": {"adjustment_bps": None, "reason": None},
+        },
+        "market_context": market_context(view, fill.at_ms),
+        "feature_vector": features(view, fill.at_ms),
+        "position_after": {
+            "qty_yes": text(position.yes),
+            "qty_no": text(position.no),
+            "net": text(position.net),
+            "exposure_usd": text(account.worst_loss(fill.market)),
+            "avg_entry_yes": average_entry(account, fill.market, Outcome.YES),
+            "avg_entry_no": average_entry(account, fill.market, Outcome.NO),
+        },
+        "timing": {
+            "quote_to_fill_ms": fill.at_ms - booked.sent_ms,
+            "quote_age_ms": None if booked.accepted_ms is None else fill.at_ms - booked.accepted_ms,
+            "ws_latency_ms": ws_latency_ms,
+        },
+        "kill_switch_state": kill_switch_state(maker),
+        "data_gap_seconds": None if silent_ms is None else silent_ms / 1000,
+    }
+
+
+def kill_switch_state(maker: Maker) -> str:
+    """Return "latched", "reduce_only" or "clear"."""
+    return "latched" if maker.latched is not None else "reduce_only" if maker.reduce_only else "clear"
+
+
+def market_context(view: MarketView, now_ms: int) -> Record:
+    """Return the touch and depth of the book at hand; a side that is empty is null."""
+    book, market = view.book, view.market
+    bid = book.best_bid * book.tick if book.best_bid else None
+    ask = book.best_ask * book.tick if book.best_ask < book.top else None
+    return {
+        "mid_price": maybe_text(view.mark),
+        "best_bid": maybe_text(bid),
+        "best_ask": maybe_text(ask),
+        "spread_bps": None if bid is None or ask is None else bps(ask - bid, view.mark),
+        "depth_bid_usd": text(book.depth(bid=True)),
+        "depth_ask_usd": text(book.depth(bid=False)),
+        "volume_24h": maybe_text(market.volume_24h),
+        "time_to_resolution_days": None if market.end_ms is None else round((market.end_ms - now_ms) / 86_400_000, 6),
+    }
+
+
+def average_entry(account: Account, market: int, outcome: Outcome) -> str | None:
+    """Return the average price paid for what is held of a token, rounded down; None when nothing is held."""
+    position = account.positions[market]
+    held = position.held(outcome)
+    return text(position.cost(outcome) * ONE // held) if held else None
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 6)
+
+
+def liquidation(view: MarketView, account: Account, market: int) -> int:
+    """Return what the position would bring if pairs were merged and the rest sold at once into the book at hand, in millionths."""
+    position = account.positions[market]
+    pairs = min(position.yes, position.no)
+    book = view.book
+    return pairs + book.proceeds(True, position.yes - pairs) + book.proceeds(False, position.no - pairs)

@@ -1,0 +1,303 @@
+"""Session: a run on disk from its start to its end. The restart rules of docs/state-files.md are carried out here.
+
+It takes the run's lock, compares with what an earlier process left, moves the engine, and keeps the files beside the
+journal current. Called by `quote-run`; it prints nothing and installs no signal handlers.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mmtools import __version__, config
+from mmtools.config import RunConfig
+from mmtools.errors import Refused
+from mmtools.runs import live_state, summary
+from mmtools.runs.engine import Engine, Intervention, Status, Watcher
+from mmtools.runs.fold import SCHEMA, Fold
+from mmtools.runs.journal import DiskJournal, Record
+from mmtools.runs.live_state import Process, Trend, health, rebuild_trades
+from mmtools.runs.records import market_record
+from mmtools.runs.switch import Latch, Switch
+from mmtools.state import RecordLog, StateDir
+from mmtools.trading.params import Params
+from mmtools.venues.venue import Feed
+
+LIVE_STATE_EVERY_S = 5.0
+LOOK_EVERY_S = 1.0
+HISTORY = "runs/history.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended, for its command to report."""
+
+    status: Status
+    document: Record
+    warnings: list[str]
+    folder: str | None
+
+
+def new_run_id(name: str) -> str:
+    """Return an id that no run has: what is traded, when, and which process."""
+    return f"{name[:48]}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+
+
+def assumptions(params: Params) -> Record:
+    """Return what a paper result leans on."""
+    return {
+        "queue_model": params.queue_model,
+        "queue_power": params.queue_power,
+        "trade_side": params.trade_side,
+        "latency_ms": params.latency_ms,
+        "explain_ms": params.explain_ms,
+        "merge_latency_ms": params.merge_latency_ms,
+        "fill_probability_override": params.fill_probability_override,
+        "seed": params.seed,
+        "maker_fee": "none",
+        "finality": "at once",
+    }
+
+
+def head(run_id: str, run: RunConfig, feed: Feed) -> Record:
+    """Return the first record of a run's journal but for its time."""
+    from mmtools.units import of, text
+
+    return {
+        "kind": "run",
+        "schema": SCHEMA,
+        "run_id": run_id,
+        "version": __version__,
+        "venue": "paper",
+        "config_sha256": config.digest(run),
+        "feed": {"name": feed.name, "sha256": feed.sha256},
+        "markets": [market_record(market) for market in feed.markets],
+        "capital": text(of(run.params.capital)),
+        "hypothesis": run.hypothesis,
+        "assumptions": assumptions(run.params),
+    }
+
+
+def execute(
+    run: RunConfig,
+    feed: Feed,
+    state: StateDir,
+    *,
+    run_id: str,
+    fresh: bool = False,
+    on_engine: Callable[[Engine], None] = lambda engine: None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+) -> Outcome:
+    """Run to the end and leave the files of design section 4. on_engine gets the engine before it moves, for signal handlers.
+
+    Raises TryLater when the run is already running, Refused when it is finished, latched or another run by the same id.
+    """
+    with ExitStack() as held:
+        held.enter_context(state.lock(f"runs/{run_id}"))
+        if fresh:
+            state.remove_tree(f"runs/{run_id}")
+        past = _past(state, run_id)
+        first = head(run_id, run, feed)
+        if past is not None:
+            _check_same(state, run_id, past, first, run)
+        _check_open(state, run_id)
+        name = f"runs/{run_id}/"
+        state.write_text(name + "run.yaml", config.dump(run))
+        repeat = feed.name != "live"
+        start = {"kind": "start", "wall": live_state.now_iso(), "version": __version__, "run_id": run_id}
+        journal = DiskJournal(state, run_id, start=start, repeat=repeat)
+        held.callback(journal.close)
+        rebuild_trades(state, run_id)
+        watcher = _Files(state, run_id, journal, past, on_progress)
+        held.callback(watcher.close)
+        engine = Engine(
+            feed=feed,
+            params=run.params,
+            journal=journal,
+            watcher=watcher,
+            head=first,
+            duration_ms=None if run.duration_hours is None else round(run.duration_hours * 3_600_000),
+            past=None if repeat else past,
+        )
+        on_engine(engine)
+        status = engine.run()
+        watcher.finish(engine)
+        result = summary.document(engine.fold, status=status.value)
+        if status is Status.FINISHED:
+            _remember(state, run_id, result)
+        return Outcome(status=status, document=result, warnings=summary.warnings(engine.fold), folder=str(state.path(f"runs/{run_id}")))
+
+
+def fold_of(state: StateDir, run_id: str) -> Fold:
+    """Return a run as its journal tells it. Raises Refused when there is no such run or its journal is broken."""
+    name = f"runs/{run_id}/journal.jsonl"
+    if not state.exists(name):
+        raise Refused(f"there is no run {run_id} in {state.root}; `report` without a run takes the newest")
+    fold = Fold()
+    for record in state.records(name):
+        fold.add(record)
+    if not fold.run:
+        raise Refused(f"run {run_id} was cut off before it wrote anything; run it again")
+    return fold
+
+
+def runs(state: StateDir) -> list[str]:
+    """Return the ids of all runs that have a journal, the one written to last at the end."""
+    journals = [state.path(name) for name in state.names("runs/*/journal.jsonl")]
+    return [path.parent.name for path in sorted(journals, key=lambda path: (path.stat().st_mtime_ns, path.parent.name))]
+
+
+def status_of(state: StateDir, run_id: str, fold: Fold) -> str:
+    """Return how a run stands: as its journal says it ended, else whether someone holds its lock."""
+    return fold.status or ("running" if state.is_locked(f"runs/{run_id}") else "unfinished")
+
+
+def _past(state: StateDir, run_id: str) -> Fold | None:
+    """Return what an earlier process of the run left; None when there was none, or it was killed before its first record."""
+    if next(iter(state.records(f"runs/{run_id}/journal.jsonl")), None) is None:
+        return None
+    return fold_of(state, run_id)
+
+
+def _check_same(state: StateDir, run_id: str, past: Fold, first: Record, run: RunConfig) -> None:
+    if past.status == Status.FINISHED.value:
+        _remember(state, run_id, summary.document(past))
+        raise Refused(f"run {run_id} is finished; `report {run_id}` shows it; give another run_id, or --fresh to throw it away")
+    if past.run["config_sha256"] != first["config_sha256"]:
+        old = config.load(state.path(f"runs/{run_id}/run.yaml"))
+        differ = "; ".join(config.differences(old, run)) or "its run.yaml was changed"
+        raise Refused(f"run {run_id} was started with another config ({differ}); give another run_id, or --fresh to throw it away")
+    if past.run["feed"] != first["feed"]:
+        was = past.run["feed"]
+        now = first["feed"]
+        raise Refused(
+            f"run {run_id} was started on another feed ({was['name']} {was['sha256'][:12]}, now {now['name']} {now['sha256'][:12]}); "
+            "give another run_id, or --fresh to throw it away"
+        )
+
+
+def _check_open(state: StateDir, run_id: str) -> None:
+    latch = Switch(state, run_id).closed()
+    if latch is not None:
+        raise Refused(
+            f"run {run_id} is halted since {latch['since']} by {latch['by']}: {latch['reason']}, {latch['detail']}; "
+            f"look, then `halt --run {run_id} --clear --why ...`"
+        )
+
+
+def _remember(state: StateDir, run_id: str, result: Record) -> None:
+    """Add a finished run to the history, once."""
+    if any(record["run_id"] == run_id and record["ledger_sha256"] == result["ledger_sha256"] for record in state.records(HISTORY)):
+        return
+    keys = ("run_id", "venue", "feed", "status", "duration_s", "fills", "fill_rate", "pnl", "ledger_sha256")
+    state.append(HISTORY, {"finished_at": live_state.now_iso(), **{key: result[key] for key in keys}})
+
+
+class _Files(Watcher):
+    """Keeps trades, health and live state of a run current, and hears what people ask for through its kill switch."""
+
+    def __init__(self, state: StateDir, run_id: str, journal: DiskJournal, past: Fold | None, on_progress: Callable[[float], None]) -> None:
+        self._state = state
+        self._name = f"runs/{run_id}/"
+        self._switch = Switch(state, run_id)
+        self._switch_seen_ns = -1
+        self._journal = journal
+        self._trades: RecordLog = state.log(self._name + "trades.jsonl")
+        self._health: RecordLog = state.log(self._name + "health.jsonl")
+        self._repeated = [] if past is None else list(past.interventions)
+        self._halts_seen = 0
+        self._process, self._trend = Process(), Trend()
+        self._next_state_s = self._next_look_s = 0.0
+        self._on_progress = on_progress
+
+    # ---- what people did and do
+
+    def repeated(self, frame: int) -> Sequence[Intervention]:
+        if not self._repeated or self._repeated[0]["frame"] != frame or not self._journal.repeating():
+            return ()
+        due = []
+        while self._repeated and self._repeated[0]["frame"] == frame:
+            record = self._repeated.pop(0)
+            why = record["detail"] if record["kind"] == "halt" else record["why"]
+            due.append(Intervention(kind=record["kind"], by=record["by"], why=why))
+        return due
+
+    def look(self, engine: Engine) -> Sequence[Intervention]:
+        now_s = time.monotonic()
+        if now_s >= self._next_state_s:
+            self._next_state_s = now_s + LIVE_STATE_EVERY_S
+            self._write_state(engine)
+        if now_s < self._next_look_s:
+            return ()
+        self._next_look_s = now_s + LOOK_EVERY_S
+        changed_ns = self._switch.changed_ns()
+        if changed_ns == self._switch_seen_ns:
+            return ()
+        self._switch_seen_ns = changed_ns
+        return [asked for place, latch in enumerate(self._switch.latches()) if (asked := self._asked(place, latch)) is not None]
+
+    def _asked(self, place: int, latch: Latch) -> Intervention | None:
+        """Return what a latch asks of a run that goes on, and note that the journal will hold it."""
+        by, detail = latch["by"], latch["detail"]
+        if not latch["reduce_only"]:
+            return Intervention(kind="halt", by=by, why=detail) if latch["cleared"] is None else None
+        if latch["cleared"] is None and not latch["journalled"]:
+            self._switch.note(place, journalled=True)
+            return Intervention(kind="reduce_only", by=by, why=detail)
+        if latch["cleared"] is not None and latch["journalled"] and not latch["clear_journalled"]:
+            self._switch.note(place, clear_journalled=True)
+            return Intervention(kind="cleared", by=latch["cleared"]["by"], why=latch["cleared"]["why"])
+        return None
+
+    def halted(self, engine: Engine, halt: Record) -> Intervention | None:
+        """Latch the switch, unless this is the repetition of a halt: then say who cleared it since."""
+        halts = [(place, latch) for place, latch in enumerate(self._switch.latches()) if not latch["reduce_only"]]
+        journalled = [latch for _, latch in halts if latch["journalled"]]
+        place, self._halts_seen = self._halts_seen, self._halts_seen + 1
+        if engine.resumed:
+            place += engine.past_halts
+        if place < len(journalled):
+            cleared = journalled[place]["cleared"]
+            return None if cleared is None else Intervention(kind="cleared", by=cleared["by"], why=cleared["why"])
+        waiting = next((at for at, latch in halts if not latch["journalled"] and latch["cleared"] is None), None)
+        if waiting is not None:
+            self._switch.note(waiting, journalled=True)
+        else:
+            self._switch.latch(reason=halt["why"], detail=halt["detail"], by=halt.get("by", "quote-run"), journalled=True)
+        return None
+
+    # ---- files
+
+    def wrote(self, engine: Engine, record: Record) -> None:
+        if record["kind"] == "fill":
+            self._trades.append(live_state.encode(record["trade"]))
+
+    def turned(self, engine: Engine) -> None:
+        self._trades.flush()
+
+    def minute(self, engine: Engine) -> None:
+        self._trend.minute(engine.maker.account.total())
+        if not self._journal.repeating():
+            self._health.append(live_state.encode(health(engine, self._process)))
+            self._health.flush()
+        end_ms = engine.end_ms or getattr(engine.feed, "last_ms", None)
+        if end_ms is not None and end_ms > engine.began_ms:
+            self._on_progress((engine.now_ms - engine.began_ms) / (end_ms - engine.began_ms))
+
+    def finish(self, engine: Engine) -> None:
+        """Leave every file as the run ended."""
+        self._journal.sync()
+        self._trades.sync()
+        self._write_state(engine)
+
+    def close(self) -> None:
+        self._trades.close()
+        self._health.close()
+
+    def _write_state(self, engine: Engine) -> None:
+        path: Any = str(self._state.path(self._name + "run.yaml"))
+        body = live_state.live_state(engine, process=self._process, trend=self._trend, config_path=path)
+        self._state.write(self._name + "live_state.json", body, schema=live_state.SCHEMA)

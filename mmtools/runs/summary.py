@@ -1,0 +1,144 @@
+"""The result of a run: the `mmtools.run/1` document and the table a person reads. Both are made from a Fold alone.
+
+Called when a run ends and by `report`; it computes nothing that the journal does not say.
+"""
+
+from typing import Any
+
+from mmtools.runs.fold import Fold
+from mmtools.trading.ledger import Figures
+from mmtools.units import ONE, text
+
+SCHEMA = "mmtools.run/1"
+NO_COUNTERS: dict[str, Any] = {
+    "events": {"frames": 0, "level_changes": 0, "prints": 0, "books": 0, "books_refused": {}},
+    "quotes": {"decided": 0, "skipped": {}},
+    "liquidation": {},
+}
+
+
+def document(fold: Fold, *, status: str | None = None) -> dict[str, Any]:
+    """Return the run as one document. status: how it stands when the journal does not say how it ended."""
+    counters = fold.mark or NO_COUNTERS
+    orders, account, run = fold.orders, fold.account, fold.run
+    figures = account.run_figures()
+    return {
+        "schema": SCHEMA,
+        "run_id": run["run_id"],
+        "venue": run["venue"],
+        "feed": run["feed"]["name"],
+        "status": fold.status or status or "unfinished",
+        "duration_s": (fold.last_ms - fold.began_ms) / 1000,
+        "events": counters["events"],
+        "quotes": counters["quotes"],
+        "orders": {
+            "sent": orders.sent,
+            "accepted": orders.accepted,
+            "rejected": dict(sorted(orders.rejected.items())),
+            "cancelled": orders.cancelled,
+            "unknown": orders.unknown,
+            "routed": orders.routed,
+        },
+        "fills": {"count": fold.fills, "shares": text(fold.shares), "notional": text(fold.notional_e12 // ONE)},
+        "fill_rate": _ratio(fold.shares, orders.shares_accepted),
+        "fills_per_order": _ratio(fold.fills, orders.accepted),
+        "pnl": {**_pnl(figures), "liquidation_value": text(sum(_amounts(counters["liquidation"])))},
+        "markets": {slug: {**_pnl(account.figures(place)), "fills": fold.markets[place].fills} for place, slug in enumerate(fold.slugs)},
+        "position": {slug: _position(fold, place) for place, slug in enumerate(fold.slugs)},
+        "capital": {"start": run["capital"], "free": text(account.free), "reserved": text(account.reserved)},
+        "halts": [{key: halt.get(key) for key in ("at_ms", "why", "detail")} for halt in fold.halts],
+        "pauses": dict(sorted(fold.pauses.items())),
+        "rebalances": dict(sorted(fold.rebalances.items())),
+        "assumptions": run["assumptions"],
+        "ledger_sha256": fold.ledger.hexdigest(),
+    }
+
+
+def table(result: dict[str, Any], *, warnings: list[str], folder: str | None) -> str:
+    """Return the result as a person reads it: the headline, a row per market, what it assumes, where the files are."""
+    from tabulate import tabulate
+
+    pnl, orders, fills = result["pnl"], result["orders"], result["fills"]
+    hours = result["duration_s"] / 3600
+    rows = [
+        [slug, figures["fills"], *(_money(figures[part]) for part in ("spread", "inventory", "settlement", "total")), _held(result, slug)]
+        for slug, figures in result["markets"].items()
+    ]
+    heads = ["market", "fills", "spread", "inventory", "settlement", "total", "YES / NO held"]
+    lines = [
+        f"{result['run_id']}: {result['status']} after {hours:.2f} h of feed time ({result['feed']} feed, {result['venue']} venue)",
+        "",
+        tabulate(rows, headers=heads, disable_numparse=True, colalign=("left", *["right"] * 5, "left")),
+        "",
+        f"P&L        {_money(pnl['total'])} USDC = spread {_money(pnl['spread'])} + inventory {_money(pnl['inventory'])}"
+        f" + fees {_money(pnl['fees'])} + rebates {_money(pnl['rebates'])} + settlement {_money(pnl['settlement'])}",
+        f"position   worth {_money(pnl['liquidation_value'])} USDC if sold at once; free cash {_money(result['capital']['free'])}"
+        f" of {_money(result['capital']['start'])} at the start",
+        f"fills      {fills['count']} fills, {_money(fills['shares'])} shares; {_percent(result['fill_rate'])} of the shares accepted",
+        f"orders     {orders['sent']} sent, {orders['accepted']} accepted, {sum(orders['rejected'].values())} rejected"
+        f"{_counts(orders['rejected'])}, {orders['cancelled']} cancelled, {orders['unknown']} unknown",
+        f"quotes     {result['quotes']['decided']} sides decided, {sum(result['quotes']['skipped'].values())} skipped"
+        f"{_counts(result['quotes']['skipped'])}",
+    ]
+    lines += [f"halted     {halt['why']}: {halt['detail']}" for halt in result["halts"]]
+    if result["pauses"]:
+        lines.append(f"pauses     {sum(result['pauses'].values())}{_counts(result['pauses'])}")
+    lines.append(f"assumes    {_assumptions(result['assumptions'])}")
+    lines += [f"note       {warning}" for warning in warnings]
+    if folder is not None:
+        lines.append(f"files      {folder}")
+    return "\n".join(lines)
+
+
+def warnings(fold: Fold) -> list[str]:
+    """Return each warning once, with the markets it was said of."""
+    said: dict[str, list[str]] = {}
+    for record in fold.warnings:
+        said.setdefault(record["text"], []).append(record["market"])
+    return [f"{message} ({_some(slugs)})" for message, slugs in said.items()]
+
+
+def _some(slugs: list[str]) -> str:
+    return ", ".join(slugs) if len(slugs) <= 2 else f"{slugs[0]} and {len(slugs) - 1} more"
+
+
+def _pnl(figures: Figures) -> dict[str, str]:
+    parts = ("total", "spread", "inventory", "fees", "rebates", "settlement")
+    return {part: text(getattr(figures, part)) for part in parts}
+
+
+def _position(fold: Fold, place: int) -> dict[str, str]:
+    position = fold.account.positions[place]
+    cost = position.cost_yes + position.cost_no
+    return {"yes": text(position.yes), "no": text(position.no), "net": text(position.net), "cost": text(cost)}
+
+
+def _amounts(texts: dict[str, str]) -> list[int]:
+    from mmtools.units import parse
+
+    return [parse(amount) for amount in texts.values()]
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return round(part / whole, 6) if whole else None
+
+
+def _money(amount: str) -> str:
+    return f"{float(amount):,.2f}"
+
+
+def _percent(ratio: float | None) -> str:
+    return "none" if ratio is None else f"{ratio:.1%}"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return f" ({', '.join(f'{name} {count}' for name, count in counts.items())})" if counts else ""
+
+
+def _held(result: dict[str, Any], slug: str) -> str:
+    position = result["position"][slug]
+    return f"{_money(position['yes'])} / {_money(position['no'])}"
+
+
+def _assumptions(assumptions: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {'none' if value is None else value}" for name, value in assumptions.items())

@@ -1,0 +1,138 @@
+"""From quotes in YES terms to token orders and what to change: route(), afford(), diff().
+
+An ask is SELL YES from our stock and BUY NO at 1 - price for the rest; a bid is SELL NO from our stock and BUY YES for the
+rest. Nothing here knows risk or money beyond the numbers it is handed. Called by the maker.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mmtools import units
+from mmtools.trading.market import Order, Outcome, Side, yes_price, yes_side
+from mmtools.units import Price, Shares, Usdc
+
+SLACK = Usdc(1_000)
+"""Left over when money is spent to the last: every partial fill may round up by a millionth."""
+KEEP_DOWN_TO = 0.5
+"""A resting order keeps its place in the queue until less than this part of the wanted size is left of it."""
+KEEP_UP_TO = 1.25
+"""... and while it is at most this part of what money alone would now allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A token order that we want to rest. `most` is the size that limits allow; money may have made `size` smaller."""
+
+    outcome: Outcome
+    side: Side
+    price: Price
+    size: Shares
+    most: Shares
+
+    @property
+    def yes_side(self) -> Side:
+        return yes_side(self.outcome, self.side)
+
+    @property
+    def yes_price(self) -> Price:
+        return yes_price(self.outcome, self.price)
+
+    @property
+    def cost(self) -> Usdc:
+        """What it reserves in USDC."""
+        return units.pay(self.price, self.size) if self.side is Side.BUY else Usdc(0)
+
+
+def route(side: Side, price: Price, size: Shares, room: Shares, stock: Shares, min_size: Shares) -> tuple[Leg, ...]:
+    """Return the token orders for one side at one price in YES terms, cut to lots, none below the market's minimum.
+
+    stock: what we own of the token that this side sells (YES for an ask, NO for a bid). room: what the limits on buying
+    leave to the side; selling what we own uses it up but is not held back by it.
+    """
+    owned = Outcome.YES if side is Side.SELL else Outcome.NO
+    sold = units.lots(min(size, stock))
+    if sold < min_size:
+        sold = Shares(0)
+    bought = units.lots(min(size, room) - sold)
+    legs = []
+    if sold:
+        legs.append(Leg(owned, Side.SELL, yes_price(owned, price), sold, sold))
+    if bought >= min_size:
+        legs.append(Leg(owned.other, Side.BUY, yes_price(owned.other, price), bought, bought))
+    return tuple(legs)
+
+
+def afford(legs: Sequence[Leg], money: int, min_size: Shares, *, shrink: bool = True) -> tuple[Leg, ...]:
+    """Return the legs that `money` USDC can pay, the last one shrunk to the lots that it can (when `shrink`), none below the minimum."""
+    paid = []
+    left = money
+    for leg in legs:
+        if leg.side is Side.BUY:
+            if leg.cost > left:
+                size = units.lots((left - SLACK) * units.ONE // leg.price) if shrink and left > SLACK else Shares(0)
+                if size < min_size:
+                    continue
+                leg = Leg(leg.outcome, leg.side, leg.price, size, leg.most)
+            left -= leg.cost
+        paid.append(leg)
+    return tuple(paid)
+
+
+class State(StrEnum):
+    """Where an order of ours is, as far as we know."""
+
+    SENT = "sent"
+    LIVE = "live"
+    CANCELLING = "cancelling"
+
+
+@dataclass(slots=True)
+class Working:
+    """An order of ours that may rest or be about to. Mutable: the maker keeps it current."""
+
+    order: Order
+    left: Shares
+    state: State
+    sent_ms: int
+    accepted_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What to cancel, and which legs have no order yet."""
+
+    cancel: tuple[Working, ...]
+    place: tuple[Leg, ...]
+
+
+def diff(wanted: Sequence[Leg], working: Sequence[Working], *, tick: Price, reprice_after: int) -> Changes:
+    """Compare what we want with what rests on one side. A queue position is not given up for less than `reprice_after` ticks.
+
+    While a cancel is in flight nothing is placed on that side: the old order can still fill, and two would be twice the risk.
+    """
+    unmatched = list(wanted)
+    cancel = []
+    waiting = False
+    for work in working:
+        if work.state is State.CANCELLING:
+            waiting = True
+            continue
+        leg = next((leg for leg in unmatched if _serves(work, leg, tick * reprice_after)), None)
+        if leg is not None:
+            unmatched.remove(leg)
+        else:
+            cancel.append(work)
+            waiting = True
+    return Changes(tuple(cancel), () if waiting else tuple(unmatched))
+
+
+def _serves(work: Working, leg: Leg, give: int) -> bool:
+    order = work.order
+    return (
+        order.outcome is leg.outcome
+        and order.side is leg.side
+        and abs(order.price - leg.price) < give
+        and work.left <= leg.most
+        and leg.size * KEEP_DOWN_TO <= work.left <= leg.size * KEEP_UP_TO
+    )

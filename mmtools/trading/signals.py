@@ -1,0 +1,335 @@
+"""MarketView: one market's book and accumulators, fed row by row by the engine; all that a maker reads of the market.
+
+Pure and mutable; it keeps no row. Volatility is per square root of time, never per update: the same diffusion gives the
+same figure however often the feed speaks. What is not yet known is None.
+"""
+
+import math
+from bisect import bisect_right, insort
+from collections import deque
+
+from mmtools.trading.book import UNKNOWN, Book, finer_tick
+from mmtools.trading.market import Market, Side, Why
+from mmtools.units import ONE, Price, text
+
+BOOK_BY_CHANGES_MS = 60_000
+"""A feed without `book` frames counts as a book after so long a time of changes."""
+MOMENTUM_MS = 20_000
+VOLATILITY_S = 60.0
+LONG_VOLATILITY_S = 600.0
+FLOW_S = 60.0
+INTERVALS_KEPT = 101
+
+
+class Decayed:
+    """A sum whose parts fade with a time constant."""
+
+    __slots__ = ("at_ms", "constant_ms", "value")
+
+    def __init__(self, constant_s: float) -> None:
+        self.constant_ms = constant_s * 1000.0
+        self.value = 0.0
+        self.at_ms = 0
+
+    def add(self, amount: float, now_ms: int) -> None:
+        self.value = self.read(now_ms) + amount
+        self.at_ms = now_ms
+
+    def read(self, now_ms: int) -> float:
+        return self.value * math.exp((self.at_ms - now_ms) / self.constant_ms) if self.value else 0.0
+
+
+class Variance:
+    """The mean square of a price's moves from second to second, per second; old moves fade with a time constant.
+
+    Why not every move: prices lie on ticks, so a fair value that lingers between two makes them flicker, and the flicker
+    adds up to more the oftener the feed speaks.
+    """
+
+    __slots__ = ("_began_ms", "_from", "_last", "_second", "_squares")
+
+    def __init__(self, constant_s: float) -> None:
+        self._squares = Decayed(constant_s)
+        self._began_ms: int | None = None
+        self._second = self._from = self._last = 0
+
+    def moved(self, to: int, now_ms: int) -> None:
+        """The price is `to` now; the first call begins the history."""
+        if self._began_ms is None:
+            self._began_ms, self._from, self._last = now_ms, to, to
+        second = (now_ms - self._began_ms) // 1000
+        if second != self._second:
+            self._second, self._from = second, self._last
+        # All moves of one second carry one time, so that a later one replaces what the earlier ones had added.
+        replaced, square = self._last - self._from, to - self._from
+        self._squares.add(square * square - replaced * replaced, self._began_ms + second * 1000)
+        self._last = to
+
+    def per_s(self, now_ms: int) -> float | None:
+        """Return the variance per second, corrected for the time before it began; None before a second has gone by."""
+        if self._began_ms is None or now_ms - self._began_ms < 1000:
+            return None
+        constant_ms = self._squares.constant_ms
+        weight = constant_ms / 1000.0 * -math.expm1((self._began_ms - now_ms) / constant_ms)
+        return max(0.0, self._squares.read(now_ms)) / weight
+
+
+Decrease = tuple[bool, int, int, int]
+"""(bid side, price in millionths, size before, size after) of a level that lost size."""
+
+
+class MarketView:
+    """What is known of one market now. The engine calls the feeding methods; everyone else reads."""
+
+    def __init__(self, market: Market) -> None:
+        self.market = market
+        self.book = Book(market.tick)
+        self.fault: Why | None = Why.BOOK_INCOMPLETE
+        self.mark: Price | None = None
+        """The mid of the last good book."""
+        self.resolved = False
+        self.connected = True
+        """False from a lost feed until a fresh book has come."""
+        self.epoch = 0
+        """Counts grids: a new tick or a lost feed begins a new one, and no queue position survives it."""
+        self.inferred_tick = False
+        """Whether the present grid was inferred from a price that did not fit the one before."""
+        self.decreases: list[Decrease] = []
+        """Levels that lost size in the frame at hand; the engine empties it at the frame's end."""
+        self.last_frame_ms: int | None = None
+        self.refused: dict[str, int] = {}
+        """`book` frames of the YES token that were crossed, locked, one_sided or empty, counted by that name."""
+        self.off_grid = 0
+        self._touch_stated = 0
+        self._touch_agreed = 0
+        self._touch_unseen = False
+        self._changes_seen = False
+        self._epoch_began_ms: int | None = None
+        self._last_book_ms: int | None = None
+        self._intervals: list[int] = []
+        self._intervals_by_age: deque[int] = deque()
+        self._alive_ms = 0
+        self._full: Book | None = None
+        self._touch: tuple[int, int, Why | None] = (0, self.book.top, self.fault)
+        self._mids: deque[tuple[int, int]] = deque()
+        self._variance = Variance(VOLATILITY_S)
+        self._long_variance = Variance(LONG_VOLATILITY_S)
+        self._bought = Decayed(FLOW_S)
+        self._sold = Decayed(FLOW_S)
+
+    # ---- fed by the engine, in the order of the rows
+
+    def frame(self, now_ms: int) -> None:
+        """A frame of this market begins: it is alive."""
+        self.last_frame_ms = now_ms
+
+    def level(self, bid: bool, price: int, size: int, now_ms: int) -> None:
+        """A level holds `size` now. A price off the grid means that the tick got finer: a new epoch begins."""
+        book = self._full or self.book
+        at, off = divmod(price, book.tick)
+        if off:
+            if not self._refine(price):
+                self.off_grid += 1
+                return
+            book = self._full or self.book
+            at = price // book.tick
+        if not 0 < at < book.top:
+            return
+        before = book.set_bid(at, size) if bid else book.set_ask(at, size)
+        if self._full is None:
+            if self._epoch_began_ms is None:
+                self._epoch_began_ms = now_ms
+            self._changes_seen = True
+            if size < before:
+                self.decreases.append((bid, price, before, size))
+
+    def full_book(self, now_ms: int) -> None:
+        """The rows up to the frame's end are the whole book."""
+        self._full = Book(self.book.tick)
+        if self._last_book_ms is not None:
+            self._note_interval(now_ms - self._last_book_ms)
+        self._last_book_ms = now_ms
+
+    def end(self, now_ms: int, stated_bid: int, stated_ask: int) -> bool:
+        """The frame is over: replace or trim the book. Return whether the touch or the book's fault is another than before."""
+        if self._full is not None:
+            self._replace(self._full)
+            self._full = None
+        elif stated_bid >= 0 or stated_ask >= 0:
+            self._trim(stated_bid, stated_ask)
+        book = self.book
+        if not book.complete and self._epoch_began_ms is not None and now_ms - self._epoch_began_ms >= BOOK_BY_CHANGES_MS:
+            book.complete = True
+        self.fault = Why.BOOK_INCOMPLETE if self._touch_unseen else book.fault()
+        touch = (book.best_bid, book.best_ask, self.fault)
+        if touch == self._touch:
+            return False
+        self._touch = touch
+        if self.fault is None:
+            self._mid_is(book.mid(), now_ms)
+        return True
+
+    def printed(self, taker: Side, size: int, now_ms: int) -> None:
+        """A taker bought or sold, in YES terms."""
+        (self._bought if taker is Side.BUY else self._sold).add(size / ONE, now_ms)
+
+    def new_tick(self, tick: Price, *, inferred: bool = False) -> None:
+        """The grid changed: nothing of the old book stands."""
+        self._begin_epoch(tick)
+        self.inferred_tick = inferred
+
+    def lost(self) -> None:
+        """The feed of this market is gone: the book is dropped until a new one comes."""
+        self._begin_epoch(self.book.tick)
+        self._last_book_ms = None  # the time without a feed is no interval between books
+        self.connected = False
+
+    def restored(self) -> None:
+        """A fresh book has come after the feed was lost."""
+        self.connected = True
+
+    # ---- read by the engine and the maker
+
+    @property
+    def reading_book(self) -> bool:
+        """Whether the rows at hand belong to a full book."""
+        return self._full is not None
+
+    def silent_ms(self, now_ms: int) -> int | None:
+        """Return for how long nothing renewed the book: no frame, or no `book` on a feed of snapshots only; None before the first."""
+        last = self.last_frame_ms if self._changes_seen or self._last_book_ms is None else max(self._last_book_ms, self._alive_ms)
+        return None if last is None else now_ms - last
+
+    def alive(self, now_ms: int) -> None:
+        """The silence of this market is known to be real."""
+        self.last_frame_ms = self._alive_ms = now_ms
+
+    def gap_limit_ms(self, max_gap_ms: int) -> int:
+        """Return how long a silence may be: on a feed of snapshots only, up to three times the median time between books of one token."""
+        if self._changes_seen or not self._intervals:
+            return max_gap_ms
+        return max(max_gap_ms, 3 * self._intervals[len(self._intervals) // 2])
+
+    def snapshots_only(self) -> bool:
+        """Whether this market has spoken in `book` frames and prints alone."""
+        return not self._changes_seen
+
+    def volatility(self, now_ms: int) -> float | None:
+        """Return the standard deviation of the mid over the last minute or so, in ticks per square root of a second."""
+        return self._ticks(self._variance.per_s(now_ms))
+
+    def long_volatility(self, now_ms: int) -> float | None:
+        """As `volatility`, over the last ten minutes or so."""
+        return self._ticks(self._long_variance.per_s(now_ms))
+
+    def momentum(self, now_ms: int) -> Price | None:
+        """Return by how much the mid is above that of 20 s ago, in millionths; None when the history is shorter."""
+        if self.mark is None or not self._mids or self._mids[0][0] > now_ms - MOMENTUM_MS:
+            return None
+        then = bisect_right(self._mids, (now_ms - MOMENTUM_MS, ONE)) - 1
+        return Price(self.mark - self._mids[then][1])
+
+    def order_flow_imbalance(self, now_ms: int) -> float | None:
+        """Return (bought - sold) / (their sum) of the shares that takers traded in the last minute or so; None without prints."""
+        bought, sold = self._bought.read(now_ms), self._sold.read(now_ms)
+        return (bought - sold) / (bought + sold) if bought + sold > 1e-9 else None
+
+    def data_quality(self) -> float | None:
+        """Return the part of frames whose stated touch was that of our trimmed book; None when none stated one."""
+        return self._touch_agreed / self._touch_stated if self._touch_stated else None
+
+    # ---- inside
+
+    def _ticks(self, variance_per_s: float | None) -> float | None:
+        return None if variance_per_s is None else math.sqrt(variance_per_s) / self.book.tick
+
+    def _mid_is(self, mid: Price, now_ms: int) -> None:
+        if mid == self.mark:
+            return
+        self.mark = mid
+        self._variance.moved(mid, now_ms)
+        self._long_variance.moved(mid, now_ms)
+        self._mids.append((now_ms, mid))
+        while len(self._mids) > 1 and self._mids[1][0] <= now_ms - MOMENTUM_MS:
+            self._mids.popleft()
+
+    def _refine(self, price: int) -> bool:
+        tick = finer_tick(self.book.tick, price)
+        if tick is None:
+            return False
+        full = self._full
+        self.new_tick(tick, inferred=True)
+        if full is not None:
+            self._full = _on_grid(full, tick)
+        return True
+
+    def _begin_epoch(self, tick: Price) -> None:
+        self.book = Book(tick)
+        self.fault = Why.BOOK_INCOMPLETE
+        self._touch = (0, self.book.top, self.fault)
+        self.epoch += 1
+        self._epoch_began_ms = None
+        self._full = None
+        self._touch_unseen = False
+        self.decreases.clear()
+
+    def _replace(self, full: Book) -> None:
+        tick = full.tick
+        for bid, old, new in ((True, self.book.bids, full.bids), (False, self.book.asks, full.asks)):
+            for at, size in enumerate(new):
+                if size == UNKNOWN:
+                    new[at] = size = 0
+                if size < old[at]:
+                    self.decreases.append((bid, at * tick, old[at], size))
+        full.complete = True
+        self.book = full
+        self._touch_unseen = False
+        fault = full.fault()
+        if fault is not None:
+            name = {Why.BOOK_CROSSED: "crossed", Why.BOOK_LOCKED: "locked", Why.BOOK_EMPTY: "empty"}.get(fault, "one_sided")
+            self.refused[name] = self.refused.get(name, 0) + 1
+
+    def _trim(self, stated_bid: int, stated_ask: int) -> None:
+        """Drop what lies beyond the stated touch: levels whose removal the feed never sent. They are decreases to 0.
+
+        A stated touch that is better than ours is a level we never saw; what lies before it is not empty but unknown.
+        """
+        for stated in (stated_bid, stated_ask):
+            if stated >= 0 and stated % self.book.tick and not self._refine(stated):
+                self.off_grid += 1
+                return
+        book, tick = self.book, self.book.tick
+        if stated_bid >= 0:
+            while book.best_bid * tick > stated_bid:
+                at = book.best_bid
+                self.decreases.append((True, at * tick, book.set_bid(at, 0), 0))
+        if stated_ask >= 0:
+            while book.best_ask < book.top and book.best_ask * tick < stated_ask:
+                at = book.best_ask
+                self.decreases.append((False, at * tick, book.set_ask(at, 0), 0))
+        self._touch_unseen = stated_bid > book.best_bid * tick or 0 <= stated_ask < book.best_ask * tick
+        self._touch_stated += 1
+        self._touch_agreed += not self._touch_unseen
+
+    def _note_interval(self, interval_ms: int) -> None:
+        insort(self._intervals, interval_ms)
+        self._intervals_by_age.append(interval_ms)
+        if len(self._intervals_by_age) > INTERVALS_KEPT:
+            self._intervals.remove(self._intervals_by_age.popleft())
+
+    def __repr__(self) -> str:
+        bid, ask = self.book.best_bid * self.book.tick, self.book.best_ask * self.book.tick
+        return f"<{self.market.slug} {text(bid)}/{text(ask)} {self.fault or 'good'}>"
+
+
+def _on_grid(book: Book, tick: Price) -> Book:
+    """Return the levels of a book on a finer grid."""
+    finer = Book(tick)
+    ratio = book.tick // tick
+    for at, size in enumerate(book.bids):
+        if size > 0:
+            finer.set_bid(at * ratio, size)
+    for at, size in enumerate(book.asks):
+        if size > 0:
+            finer.set_ask(at * ratio, size)
+    return finer

@@ -1,0 +1,466 @@
+"""The live market channel as a Feed: one public WebSocket, read in the thread of whoever iterates `rows()`.
+
+Here are connecting, subscribing, keeping alive, losing and finding again, and the REST question whether a silent book is
+still true. What a frame means stands in `tape`; what is done about a loss is the engine's, the only caller. No secrets.
+"""
+
+import hashlib
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent import futures
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+from threading import Thread
+from typing import Literal, TypeVar
+
+import msgspec
+from websocket import ABNF, WebSocket, WebSocketException, WebSocketTimeoutException
+
+from mmtools.trading.market import Market
+from mmtools.units import ONE, parse
+from mmtools.venues import tape
+from mmtools.venues.venue import Kind, Row
+
+URL = "wss://ws-subscriptions-clob.polymarket.com/ws/market"
+REST = "https://clob.polymarket.com"
+CHECKS_AT_ONCE = 4
+
+_STAMP = re.compile(rb'"timestamp":\s*"?(\d{1,15})')
+_T = TypeVar("_T")
+Verdict = Literal["open", "spoke", "failed", "agrees", "disagrees"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long things take or may take, in ms."""
+
+    turn: int = 100
+    """The longest silence between two rows."""
+    ping: int = 10_000
+    dead: int = 30_000
+    """Without a PONG for this long the connection is given up."""
+    quiet: int = 20_000
+    """A market silent for this long is checked over REST; a connection silent for this long from its start is given up."""
+    doubt: int = 2_000
+    """How long a REST book may differ from ours before it counts: a frame that explains it may be under way."""
+    connect: int = 10_000
+    """From resolving the name to the subscription sent."""
+    rest: int = 5_000
+    """For one REST answer."""
+
+
+@dataclass(slots=True)
+class Stats:
+    """What the engine shows of the connection. `latency_ms` is receive time less the frame's own timestamp, of the last frame.
+
+    Keys of `errors`: bad_frame (dropped), connect_failed, connect_timeout, connection_lost, no_pong, no_snapshot (each began a
+    reconnection), rest_disagrees (did too), rest_failed (a check without a usable answer).
+    """
+
+    connected: bool = False
+    reconnects: int = 0
+    messages: int = 0
+    latency_ms: float | None = None
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+def steady_clock(wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> Callable[[], int]:
+    """Return a clock of ms UTC that never steps back: the wall time of now, then what passes on the monotonic clock."""
+    offset = wall() - monotonic()
+    return lambda: int((offset + monotonic()) * 1000)
+
+
+def backoff_ms(failures: int, rng: Random) -> float:
+    """Return how long to wait before the next attempt; `failures` counts those since a connection last said something."""
+    return rng.uniform(0, min(30_000, 250 * 2 ** min(failures, 7)))
+
+
+class LiveFeed:
+    """A Feed (`venue.Feed`) of the markets' YES and NO tokens, to be read once.
+
+    Level rows of a market are held back until its first `book` on this connection, so that no book is built on a gap.
+    LOST and RESTORED alternate per market; RESTORED stands right before the rows of the fresh book.
+    """
+
+    def __init__(
+        self,
+        markets: Sequence[Market],
+        *,
+        url: str = URL,
+        rest: str = REST,
+        clock: Callable[[], int] | None = None,
+        duration_ms: int | None,
+        rng: Random | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        """clock: ms UTC that never steps back (default: `steady_clock`). duration_ms: from the first row; None is until `stop`."""
+        self.name = "live"
+        self.markets = tuple(markets)
+        self.stats = Stats()
+        self._tokens = [token for market in self.markets for token in (market.yes_token, market.no_token)]
+        self.sha256 = hashlib.sha256("\n".join(self._tokens).encode()).hexdigest()
+        """Of the tokens, in order: a live feed has no content to hash beforehand."""
+        self._url = url
+        self._rest = rest
+        self._clock = clock or steady_clock()
+        self._duration_ms = duration_ms
+        self._rng = rng or Random()
+        self._timing = timing or Timing()
+        self._decoder = tape.Decoder(self.markets)
+        self._watches = [_Watch() for _ in self.markets]
+        self._checks: list[_Check] = []
+        self._end_ms: float = math.inf
+        self._stopped = False
+        self._failures = 0
+        self._connections = 0
+
+    def stop(self) -> None:
+        """End `rows()` within about two turns. Only sets a flag: an Event's lock could be held by the thread a signal interrupts."""
+        self._stopped = True
+
+    def rows(self) -> Iterator[Row]:
+        """Yield rows as frames come, and a CLOCK row for each turn without any, until `stop` or the end of the duration.
+
+        No trouble of the network ends it: what is lost is said (LOST), counted (`stats.errors`) and tried again.
+        """
+        if self._duration_ms is not None:
+            self._end_ms = self._clock() + self._duration_ms
+        while not self._over():
+            try:
+                link = yield from self._connect()
+                if link is not None:
+                    yield from self._listen(link)
+            except _Lost as loss:
+                self.stats.errors[loss.cause] += 1
+                yield from self._lose()
+                yield from self._wait(backoff_ms(self._failures, self._rng))
+                self._failures += 1
+
+    def _over(self) -> bool:
+        return self._stopped or self._clock() >= self._end_ms
+
+    def _tick(self) -> Row:
+        return (self._clock(), Kind.CLOCK, -1, 0, 0)
+
+    def _wait(self, delay_ms: float) -> Iterator[Row]:
+        until_ms = self._clock() + delay_ms
+        while not self._over() and (left_ms := until_ms - self._clock()) > 0:
+            time.sleep(min(left_ms, self._timing.turn) / 1000)
+            yield self._tick()
+
+    # connecting
+
+    def _connect(self) -> Generator[Row, None, "_Link | None"]:
+        """Return a subscribed connection; None when the feed is over first. Raises _Lost when none comes about in time."""
+        attempt = _in_thread(self._open)
+        limit_ms = self._clock() + self._timing.connect
+        socket: _PatientSocket | None = None
+        try:
+            while not attempt.done():
+                futures.wait([attempt], timeout=self._timing.turn / 1000)
+                yield self._tick()
+                if self._over():
+                    return None
+                if self._clock() >= limit_ms:
+                    raise _Lost("connect_timeout")
+            socket = attempt.result()
+        except (WebSocketException, OSError, ValueError) as e:
+            raise _Lost("connect_failed") from e
+        finally:
+            if socket is None:  # also when the generator is closed: the attempt may still succeed, with nobody to close it
+                attempt.add_done_callback(_discard)
+        self._connections += 1
+        self.stats.reconnects = self._connections - 1
+        return _Link(socket, self._timing, self._clock())
+
+    def _open(self) -> "_PatientSocket":
+        """Connect and subscribe. In a thread of its own, because resolving a name cannot be given a time limit."""
+        socket = _PatientSocket(enable_multithread=False, skip_utf8_validation=True)
+        socket.settimeout(self._timing.connect / 1000)
+        socket.connect(self._url)  # type: ignore[no-untyped-call]
+        try:
+            request = {"type": "market", "assets_ids": self._tokens, "custom_feature_enabled": True}
+            socket.send(msgspec.json.encode(request).decode())
+            socket.settimeout(self._timing.turn / 1000)
+        except BaseException:
+            socket.shutdown()  # type: ignore[no-untyped-call]
+            raise
+        return socket
+
+    def _lose(self) -> Iterator[Row]:
+        now = self._clock()
+        for market, watch in enumerate(self._watches):
+            if not watch.lost:
+                watch.lost = True
+                yield (now, Kind.LOST, market, 0, 0)
+
+    # listening
+
+    def _listen(self, link: "_Link") -> Iterator[Row]:
+        """Yield what one connection says until the feed is over. Raises _Lost when the connection is."""
+        now = self._clock()
+        self._checks.clear()
+        for watch in self._watches:
+            watch.start(now)
+        heard = False
+        self.stats.connected = True
+        try:
+            while not self._over():
+                now = self._clock()
+                link.beat(now)
+                rows = self._check_silence(now, link)
+                frame = link.receive()
+                now = self._clock()
+                if frame == b"PONG":
+                    link.note_pong(now)
+                elif frame is not None:
+                    heard, self._failures = True, 0
+                    rows += self._read(now, frame)
+                elif not heard and now - link.opened_ms >= self._timing.quiet:
+                    raise _Lost("no_snapshot")
+                yield from rows or [self._tick()]
+                self._excuse(self._clock() - now, link)
+        finally:
+            self.stats.connected = False
+            link.close()
+
+    def _excuse(self, held_ms: int, link: "_Link") -> None:
+        """Do not hold against the venue the time that the reader of our rows took: what we wait for may lie in the buffer."""
+        link.pong_ms += held_ms
+        for check in self._checks:
+            if check.answered_ms is not None:
+                check.answered_ms += held_ms
+
+    def _read(self, now: int, frame: bytes) -> list[Row]:
+        self.stats.messages += 1
+        try:
+            rows = self._decoder.rows(now, frame)
+        except tape.BadFrame:
+            self.stats.errors["bad_frame"] += 1
+            return []
+        # The snapshot, an array, is stamped with the last change of each book, which may be long ago.
+        if frame[:1] == b"{" and (stamp := _STAMP.search(frame)):
+            self.stats.latency_ms = float(now - int(stamp[1]))
+        passed: list[Row] = []
+        for market in sorted({row[2] for row in rows if row[1] == Kind.BOOK}):
+            if self._watches[market].lost:
+                self._watches[market].lost = False
+                passed.append((now, Kind.RESTORED, market, 0, 0))
+        passed += [row for row in rows if self._watches[row[2]].passes(row)]
+        return passed
+
+    # silence
+
+    def _check_silence(self, now: int, link: "_Link") -> list[Row]:
+        """Ask REST about markets that have been silent, and return ALIVE rows where it agrees. Raises _Lost where it does not."""
+        alive: list[Row] = []
+        for check in self._checks[:]:
+            verdict = check.verdict(self._watches[check.market], now, self._timing)
+            if verdict == "open":
+                continue
+            if verdict == "disagrees":
+                raise _Lost("rest_disagrees")
+            self._checks.remove(check)
+            if verdict == "failed":
+                self.stats.errors["rest_failed"] += 1
+            elif verdict == "agrees" and link.answers(now):
+                alive.append((now, Kind.ALIVE, check.market, 0, 0))
+        self._ask(now)
+        return alive
+
+    def _ask(self, now: int) -> None:
+        for market, watch in enumerate(self._watches):
+            if len(self._checks) >= CHECKS_AT_ONCE:
+                return
+            if watch.touch is not None and now - max(watch.heard_ms, watch.checked_ms) >= self._timing.quiet:
+                watch.checked_ms = now
+                self._checks.append(_Check(market, now, self._fetch(self.markets[market].yes_token)))
+
+    def _fetch(self, token: str) -> futures.Future[tuple[int, int]]:
+        return _in_thread(lambda: _rest_touch(self._rest, token, self._timing.rest / 1000))
+
+
+class _Lost(Exception):
+    """The connection is of no more use; `cause` is what is counted."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What one connection has shown of one market; `touch` is the best bid and ask in YES terms, None while unknown."""
+
+    lost: bool = False
+    awaiting_book: bool = True
+    touch: tuple[int, int] | None = None
+    heard_ms: int = 0
+    checked_ms: int = 0
+    in_book: bool = False
+    bid: int = 0
+    ask: int = ONE
+
+    def start(self, now: int) -> None:
+        """A new connection begins: nothing is known."""
+        self.awaiting_book, self.in_book, self.touch = True, False, None
+        self.heard_ms = self.checked_ms = now
+
+    def passes(self, row: Row) -> bool:
+        """Note what a row says; False when it speaks of a book of which we have not seen the whole."""
+        at_ms, kind, _, a, b = row
+        if kind == Kind.FRAME:
+            self.heard_ms, self.in_book = at_ms, False
+        elif kind == Kind.BOOK:
+            self.awaiting_book, self.in_book, self.bid, self.ask = False, True, 0, ONE
+        elif kind in (Kind.TICK, Kind.RESOLVED):
+            self.touch = None
+        elif kind in (Kind.BID, Kind.ASK, Kind.END):
+            if self.awaiting_book:
+                return False
+            self._level_or_end(kind, a, b)
+        return True
+
+    def _level_or_end(self, kind: int, a: int, b: int) -> None:
+        if kind == Kind.END:
+            if a >= 0 and b >= 0:
+                self.touch = (a, b)
+            else:
+                self.touch = (self.bid, self.ask) if self.in_book else None
+        elif b > 0 and kind == Kind.BID:
+            self.bid = max(self.bid, a)
+        elif b > 0:
+            self.ask = min(self.ask, a)
+
+
+@dataclass(slots=True)
+class _Check:
+    """One question to REST about one silent market."""
+
+    market: int
+    asked_ms: int
+    answer: futures.Future[tuple[int, int]]
+    answered_ms: int | None = None
+
+    def verdict(self, watch: _Watch, now: int, timing: Timing) -> Verdict:
+        if watch.heard_ms >= self.asked_ms:
+            return "spoke"
+        if not self.answer.done():
+            return "open" if now - self.asked_ms < timing.rest else "failed"
+        try:
+            touch = self.answer.result()
+        except (OSError, ValueError):  # the network, the status, not the JSON of this book
+            return "failed"
+        if touch == watch.touch:
+            return "agrees"
+        if self.answered_ms is None:
+            self.answered_ms = now
+        return "open" if now - self.answered_ms < timing.doubt else "disagrees"
+
+
+class _PatientSocket(WebSocket):
+    """A WebSocket whose reads end by a deadline even while a frame trickles in; what came is kept for the next read."""
+
+    deadline_s = math.inf
+
+    def _recv(self, bufsize: int) -> bytes:
+        if time.monotonic() >= self.deadline_s:
+            raise WebSocketTimeoutException("the frame is not complete")
+        return bytes(super()._recv(bufsize))  # type: ignore[no-untyped-call]
+
+
+class _Link:
+    """One open connection, its PINGs and its PONGs."""
+
+    def __init__(self, socket: _PatientSocket, timing: Timing, now: int) -> None:
+        self.opened_ms = now
+        self.pong_ms = now
+        self._socket = socket
+        self._timing = timing
+        self._ping_ms = now
+        self._ponged = False
+
+    def receive(self) -> bytes | None:
+        """Return the next text or binary frame; None when a turn passes without one. Raises _Lost."""
+        self._socket.deadline_s = time.monotonic() + self._timing.turn / 1000
+        try:
+            opcode, frame = self._socket.recv_data(control_frame=True)
+        except WebSocketTimeoutException:
+            return None
+        except (WebSocketException, OSError) as e:
+            raise _Lost("connection_lost") from e
+        if opcode == ABNF.OPCODE_CLOSE:
+            raise _Lost("connection_lost")
+        return bytes(frame) if opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY) else None
+
+    def beat(self, now: int) -> None:
+        """Send the PING that is due. Raises _Lost when the connection does not take it, or answers none any more."""
+        if now - self.pong_ms >= self._timing.dead:
+            raise _Lost("no_pong")
+        if now - self._ping_ms >= self._timing.ping:
+            self._ping_ms = now
+            try:
+                self._socket.send("PING")
+            except (WebSocketException, OSError) as e:
+                raise _Lost("connection_lost") from e
+
+    def note_pong(self, now: int) -> None:
+        self.pong_ms, self._ponged = now, True
+
+    def answers(self, now: int) -> bool:
+        """Say whether PONGs arrive: the last PING but one is answered."""
+        return self._ponged and now - self.pong_ms <= 2 * self._timing.ping
+
+    def close(self) -> None:
+        """Say goodbye without waiting for an answer."""
+        with suppress(WebSocketException, OSError):
+            self._socket.send_close()
+        self._socket.shutdown()  # type: ignore[no-untyped-call]
+
+
+class _Level(msgspec.Struct):
+    price: str
+    size: str
+
+
+class _RestBook(msgspec.Struct):
+    asset_id: str
+    bids: list[_Level]
+    asks: list[_Level]
+
+
+def _rest_touch(rest: str, token: str, limit_s: float) -> tuple[int, int]:
+    """Return best bid (0: none) and best ask (ONE: none) of a token. Raises OSError for the network, ValueError for what is no book."""
+    import requests
+
+    answer = requests.get(f"{rest}/book", params={"token_id": token}, timeout=limit_s)
+    answer.raise_for_status()
+    book = msgspec.json.decode(answer.content, type=_RestBook)
+    if book.asset_id != token:
+        raise ValueError("the book of another token")
+    bids = [parse(level.price) for level in book.bids if parse(level.size) > 0]
+    asks = [parse(level.price) for level in book.asks if parse(level.size) > 0]
+    return max(bids, default=0), min(asks, default=ONE)
+
+
+def _in_thread(work: Callable[[], _T]) -> futures.Future[_T]:
+    """Start work in a daemon thread; the standard library's pools would keep the process from ending while it lasts."""
+    future: futures.Future[_T] = futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as e:
+            future.set_exception(e)
+
+    Thread(target=run, daemon=True).start()
+    return future
+
+
+def _discard(attempt: "futures.Future[_PatientSocket]") -> None:
+    if attempt.exception() is None:
+        attempt.result().shutdown()  # type: ignore[no-untyped-call]
