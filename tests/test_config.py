@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmtools import config
-from mmtools.config import News, RunConfig, Shock, Synthetic
+from mmtools.config import Endpoints, News, RunConfig, Shock, Synthetic
 from mmtools.errors import Misconfigured
 from mmtools.trading.params import Params
 
@@ -415,8 +415,9 @@ def test_what_is_written_is_read_back_equal(run: RunConfig) -> None:
 def test_what_is_written_names_every_key_in_the_order_of_the_structs() -> None:
     keys = re.findall(r"^ *([a-z_0-9]+):", config.dump(RunConfig()), re.MULTILINE)
     assert keys == [
-        *[name for name in RunConfig.__struct_fields__ if name not in ("synthetic", "params")],
+        *[name for name in RunConfig.__struct_fields__ if name not in SECTIONS],
         *("synthetic", *Synthetic.__struct_fields__),
+        "endpoints",  # null: the feed is another
         *("params", *Params.__struct_fields__),
     ]
 
@@ -472,7 +473,7 @@ def test_differences_name_the_key_and_both_values() -> None:
     assert config.differences(old, new) == [
         'markets: ["a","b"] -> ["b","a"]',
         "params.capital: 25 -> 25.5",
-        "params.max_drawdown: null -> 50",
+        "params.max_drawdown: null -> 100",
         "params.seed: 1 -> 2",
     ]
 
@@ -482,6 +483,9 @@ def test_differences_name_the_key_and_both_values() -> None:
 
 def test_paper_yaml_is_the_defaults_on_a_simulated_market_for_four_hours() -> None:
     assert config.load(CONFIGS / "paper.yaml") == RunConfig(feed="synthetic", duration_hours=4)
+
+
+SECTIONS = {"synthetic", "endpoints", "params"}
 
 
 def explained_keys() -> dict[str, str]:
@@ -504,10 +508,11 @@ def explained_keys() -> dict[str, str]:
 def test_paper_yaml_names_and_explains_every_key_and_its_default() -> None:
     explained = explained_keys()
     run = RunConfig()
-    defaults = {name: getattr(run, name) for name in RunConfig.__struct_fields__ if name not in ("synthetic", "params")}
+    defaults = {name: getattr(run, name) for name in RunConfig.__struct_fields__ if name not in SECTIONS}
     defaults |= {f"synthetic.{name}": getattr(run.synthetic, name) for name in Synthetic.__struct_fields__}
     defaults |= {f"params.{name}": getattr(run.params, name) for name in Params.__struct_fields__}
-    assert set(explained) - {"synthetic", "params"} == set(defaults)
+    defaults |= {f"endpoints.{name}": getattr(run.endpoints, name) for name in Endpoints.__struct_fields__}
+    assert set(explained) - SECTIONS == set(defaults)
     for key, default in defaults.items():
         stated = re.search(r"\bdefault (\S+?)[,;:.]? ", explained[key])
         assert stated, f"{key}: no default is stated"

@@ -6,11 +6,12 @@ from pathlib import Path
 import msgspec
 
 from mmtools import config as configs
-from mmtools.config import RunConfig, Synthetic
+from mmtools.config import Endpoints, RunConfig, Synthetic
 from mmtools.errors import Misconfigured
 from mmtools.venues.recording import BadRecording
 from mmtools.venues.recording import read as read_recording
 from mmtools.venues.venue import Feed
+from mmtools.yamlfile import plain_value
 
 DEFAULT_HOURS = 4.0
 """Of a synthetic feed whose config names no duration."""
@@ -27,7 +28,9 @@ def read_config(config_file: str | None, recording: str | None, markets: Sequenc
     """
     run = RunConfig() if config_file is None else configs.load(Path(config_file))
     if recording is not None:
-        run = msgspec.structs.replace(run, feed="recording", recording=str(Path(recording).absolute()), synthetic=Synthetic())
+        run = msgspec.structs.replace(
+            run, feed="recording", recording=str(Path(recording).absolute()), synthetic=Synthetic(), endpoints=Endpoints()
+        )
     if markets:
         try:
             run = msgspec.structs.replace(run, markets=tuple(dict.fromkeys(markets)))
@@ -50,7 +53,7 @@ def changed(run: RunConfig, changes: Sequence[str]) -> RunConfig:
             raise BadRequest(f"--set {change}: say KEY=VALUE")
         if key not in params:
             raise BadRequest(f"--set {key}: no such param; configs/paper.yaml names them all")
-        params[key] = configs.plain_value(value)
+        params[key] = plain_value(value)
     try:
         return msgspec.structs.replace(run, params=msgspec.convert(params, type(run.params)))
     except msgspec.ValidationError as e:
@@ -80,10 +83,16 @@ def open_feed(run: RunConfig, *, named_in_config: bool) -> Feed:
             raise (Misconfigured if named_in_config else BadRequest)(str(e)) from e
     if run.feed == "synthetic":
         return _synthetic(run)
-    from mmtools.venues import gamma
+    from mmtools.venues import gamma, stream
     from mmtools.venues.stream import LiveFeed
 
-    return LiveFeed(gamma.find(run.markets), duration_ms=None if run.duration_hours is None else _ms(run.duration_hours))
+    at = run.endpoints
+    return LiveFeed(
+        gamma.find(run.markets, base=at.gamma or gamma.BASE),
+        url=at.stream or stream.URL,
+        rest=at.clob or stream.REST,
+        duration_ms=None if run.duration_hours is None else _ms(run.duration_hours),
+    )
 
 
 def name_of(run: RunConfig) -> str:

@@ -74,8 +74,8 @@ class Book:
         return Price((self.best_bid + self.best_ask) * self.tick // 2)
 
     def queue_known(self, bid: bool, at: int) -> bool:
-        """Whether the size resting at a price is known: it was named, or it lies inside the touch and is therefore 0."""
-        return (self.bids if bid else self.asks)[at] != UNKNOWN or self.best_bid < at < self.best_ask
+        """Whether the size resting at a price is known: it was named, or it lies inside the touch of a complete book and is therefore 0."""
+        return (self.bids if bid else self.asks)[at] != UNKNOWN or (self.complete and self.best_bid < at < self.best_ask)
 
     def weighted_mid(self) -> float:
         """Return the mid weighted by the opposite size at the touch, in ticks; only for a good book.

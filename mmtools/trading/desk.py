@@ -4,17 +4,17 @@ Pure arithmetic over the view, the account, the params and the numbers the maker
 reports read a desk's state.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 from mmtools import units
 from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
-from mmtools.trading.market import Market, Outcome, Quote, Side, Skipped, Why
+from mmtools.trading.market import Market, Order, Outcome, Quote, Side, Skipped, Why, yes_price
 from mmtools.trading.orders import Leg, Working, afford, route
 from mmtools.trading.params import Params
-from mmtools.trading.quoting import MODELS, Inputs, Unsnapped, skew, snap
+from mmtools.trading.quoting import MODELS, Inputs, Unsnapped, closest, skew, snap
 from mmtools.trading.risk import Caps, Stand
 from mmtools.trading.signals import MarketView
 from mmtools.units import Price, Shares, Usdc
@@ -34,6 +34,8 @@ class Desk:
         self.decision: ev.Decision | None = None
         self.paused: Why | None = None
         self.healthy_since_ms: int | None = None
+        self.refused: dict[tuple[Outcome, Side], ev.Rejection] = {}
+        """Kinds of token order that the venue refused, each until `look_again` or `balance_changed`."""
         self.merging = Shares(0)
         self.rebalancing: ev.Rebalance | None = None
         self.noted: tuple[Quote | Skipped, Quote | Skipped] | None = None
@@ -56,6 +58,24 @@ class Desk:
         selling = (work.left for work in self.working.values() if work.order.side is Side.SELL and work.order.outcome is outcome)
         return Shares(account.free_stock(self.place, outcome) + sum(selling))
 
+    def refuse(self, order: Order, reason: ev.Rejection) -> None:
+        """Take notice that the venue refused an order: the same again at once would be refused again."""
+        kind = (order.outcome, order.side)
+        if self.refused.get(kind) is not ev.Rejection.NOT_ENOUGH_BALANCE:
+            self.refused[kind] = reason
+
+    def look_again(self) -> None:
+        """Time went by or the market moved: what was refused for another reason than money may be sent again."""
+        self.refused = {kind: reason for kind, reason in self.refused.items() if reason is ev.Rejection.NOT_ENOUGH_BALANCE}
+
+    def balance_changed(self) -> None:
+        """Cash or shares are others than before: what was refused for want of them may be sent again."""
+        self.refused = {kind: reason for kind, reason in self.refused.items() if reason is not ev.Rejection.NOT_ENOUGH_BALANCE}
+
+    def payable(self, legs: Sequence[Leg]) -> tuple[Leg, ...]:
+        """Return the legs without those of a kind for which the venue says that the balance is not there."""
+        return tuple(leg for leg in legs if self.refused.get((leg.outcome, leg.side)) is not ev.Rejection.NOT_ENOUGH_BALANCE)
+
     def would_meet_own(self, leg: Leg) -> bool:
         """Whether a leg would trade with an order of ours that may still rest on the other side."""
         at = leg.yes_price
@@ -73,12 +93,19 @@ class Plan:
     quotes: dict[Side, Quote | Skipped] = field(default_factory=dict)
     inputs: Inputs | None = None
     unsnapped: Unsnapped | None = None
+    closest: dict[Side, int] = field(default_factory=dict)
+    """The prices in YES terms, in millionths, beyond which an order would stand through fair value; empty where nothing is wanted."""
     money: int = 0
     rebalance: ev.Rebalance | None = None
 
     @classmethod
     def nothing(cls, why: Why) -> Self:
         return cls(quotes={side: Skipped(why) for side in Side})
+
+    def sold(self, outcome: Outcome) -> Shares:
+        """Return how much of a token the plan wants to sell."""
+        legs = (leg for side in Side for leg in self.legs[side])
+        return Shares(sum(leg.size for leg in legs if leg.side is Side.SELL and leg.outcome is outcome))
 
     def decision(self, desk: Desk, account: Account, now_ms: int) -> ev.Decision:
         """Return the plan as journals show it."""
@@ -114,12 +141,16 @@ class Planner:
         self.net = position.net
         self.stand = Stand(yes=position.yes, no=position.no, cost=Usdc(position.cost_yes + position.cost_no), elsewhere=elsewhere)
         self.inputs = self._inputs(now_ms)
+        highest, lowest = closest(self.inputs.fair)
+        self.closest = {Side.BUY: highest, Side.SELL: lowest}
+        """The prices, in ticks, that are not through fair value."""
 
     def plan(self, money: Usdc, *, reduce_only: bool) -> Plan:
         """Return what to want: the side that reduces |net| is paid first, then the bid."""
         first = Side.SELL if self.net > 0 else Side.BUY
         unsnapped = MODELS[self.params.model](self.inputs, self.params)
         plan = Plan(order=(first, first.opposite), inputs=self.inputs, unsnapped=unsnapped, money=money)
+        plan.closest = {side: at * self.book.tick for side, at in self.closest.items()}
         if reduce_only:
             self._wind_down(plan)
             return plan
@@ -129,7 +160,7 @@ class Planner:
         for side in plan.order:
             at = snapped.bid if side is Side.BUY else snapped.ask
             wished, quote = self._wish(side, at)
-            paid = afford(wished, left, self.desk.market.min_size, shrink=self.params.balance_aware_quoting)
+            paid = afford(self.desk.payable(wished), left, self.desk.market.min_size, shrink=self.params.balance_aware_quoting)
             left -= sum(leg.cost for leg in paid)
             short = short or paid != wished
             self._settle(plan, side, paid, quote if paid or not wished else Skipped(Why.SHORT_OF_MONEY))
@@ -164,6 +195,9 @@ class Planner:
             return (), Skipped(Why.BELOW_MINIMUM)
         size = self._size(side)
         room, why = self.caps.room(side, first * self.book.tick, self.stand)
+        net_room = self.caps.net_room(side, self.stand)
+        if size < self.desk.market.min_size:
+            why = Why.NET_CAP
         if self.low_balance:
             room, why = Shares(0), Why.LOW_BALANCE
         stock = self.desk.stock(_owned(side), self.account)
@@ -175,8 +209,10 @@ class Planner:
             if not self.book.queue_known(side is Side.BUY, at):
                 why = Why.UNKNOWN_QUEUE
                 continue
-            routed = route(side, Price(at * self.book.tick), size, room, stock, self.desk.market.min_size)
-            room = Shares(max(0, room - sum(leg.size for leg in routed)))
+            most = Shares(min(size, net_room))
+            routed = route(side, Price(at * self.book.tick), most, room, stock, self.desk.market.min_size)
+            taken = sum(leg.size for leg in routed)
+            room, net_room = Shares(max(0, room - taken)), Shares(net_room - taken)
             stock = Shares(stock - sum(leg.size for leg in routed if leg.side is Side.SELL))
             legs += routed
         return tuple(legs), Skipped(why)
@@ -208,34 +244,32 @@ class Planner:
         self._sell(plan, side, at, stock, ev.Cause.REDUCE_ONLY)
 
     def _recycle(self, plan: Plan) -> None:
-        """Capital is short: sell stock at the touch where that is `recycle_profit_threshold` above its cost."""
+        """Capital is short: sell stock at the touch where that is `recycle_profit_threshold` above its cost, unless the quote is better."""
         position = self.account.positions[self.desk.place]
         for side in Side:
             owned = _owned(side)
-            stock = self.desk.stock(owned, self.account)
+            stock = Shares(min(self.desk.stock(owned, self.account), self.caps.net_room(side, self.stand)))
             if stock < self.desk.market.min_size:
                 continue
-            cost_in_ticks = position.cost(owned) * units.ONE / position.held(owned) / self.book.tick
-            least = math.ceil(cost_in_ticks * (1 + self.params.recycle_profit_threshold))
-            if side is Side.SELL:
-                at = max(least, self._join(side))
-                better = not plan.legs[side] or at * self.book.tick < plan.legs[side][0].yes_price
-            else:
-                at = min(self.book.top - least, self._join(side))
-                better = not plan.legs[side] or at * self.book.tick > plan.legs[side][0].yes_price
-            if better:
+            at = self._join(side)
+            price = at * self.book.tick
+            cost = position.cost(owned) * units.ONE / position.held(owned)
+            # The noise of the floats is far below a millionth.
+            if yes_price(owned, price) < cost * (1 + self.params.recycle_profit_threshold) - 0.001:
+                continue
+            if not plan.legs[side] or (price - plan.legs[side][0].yes_price) * side.sign > 0:
                 self._sell(plan, side, at, stock, ev.Cause.RECYCLE)
 
     def _join(self, side: Side) -> int:
         """Return the touch of a side, or the nearest tick that is not through fair value."""
         if side is Side.SELL:
-            return max(self.book.best_ask, math.floor(self.inputs.fair) + 1)
-        return min(self.book.best_bid, math.ceil(self.inputs.fair) - 1)
+            return max(self.book.best_ask, self.closest[side])
+        return min(self.book.best_bid, self.closest[side])
 
     def _sell(self, plan: Plan, side: Side, at: int, stock: Shares, cause: ev.Cause) -> None:
         if not 1 <= at < self.book.top or not self.book.queue_known(side is Side.BUY, at):
             return
-        legs = route(side, Price(at * self.book.tick), stock, Shares(0), stock, self.desk.market.min_size)
+        legs = self.desk.payable(route(side, Price(at * self.book.tick), stock, Shares(0), stock, self.desk.market.min_size))
         if not legs:
             return
         self._settle(plan, side, legs, plan.quotes[side])

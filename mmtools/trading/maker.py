@@ -51,38 +51,41 @@ class Maker:
                 self._accepted(key, now_ms)
                 return ()
             case ev.OrderRejected(key, reason):
-                self.requests.note(now_ms, failed=reason is not ev.Rejection.POST_ONLY_CROSS)
-                return tuple(self._gone(key, now_ms))
+                return tuple(self._rejected(key, reason, now_ms))
             case ev.OrderGone(key):
                 return tuple(self._gone(key, now_ms))
             case ev.FillReported():
                 return tuple(self._filled(event, now_ms))
             case ev.FinalityChanged(trade_id, key, failed):
                 (self.account.reverse if failed else self.account.finalise)(trade_id, key)
+                self._balance_changed()
                 return ()
             case ev.Merged(market, size):
                 self.account.merge(market, size)
                 self.desks[market].merging = Shares(0)
-                return tuple(self._quote(self.desks[market], now_ms))
+                self._balance_changed()
+                return tuple(self._quote([self.desks[market]], now_ms))
             case ev.MarketResolved(market, payout):
                 self.account.resolve(market, payout)
-                return tuple(self._quote(self.desks[market], now_ms))
+                self._balance_changed()
+                return tuple(self._quote([self.desks[market]], now_ms))
             case ev.TickSizeChanged(market):
-                return tuple(self._quote(self.desks[market], now_ms))
+                return tuple(self._quote([self.desks[market]], now_ms))
             case ev.FeedLost(market):
                 desk = self.desks[market]
-                return (*self._pause(desk, Why.DATA_GAP), *self._quote(desk, now_ms))
+                return (*self._pause(desk, Why.DATA_GAP), *self._quote([desk], now_ms))
             case ev.FeedRestored(market):
-                return tuple(self._quote(self.desks[market], now_ms))
+                return tuple(self._quote([self.desks[market]], now_ms))
             case ev.HaltAsked(_, why, reduce_only):
                 if reduce_only:
                     self.reduce_only = True
-                    return tuple(self._quote_all(now_ms))
+                    return tuple(self._quote(self.desks, now_ms))
                 return tuple(self._halt(Why.KILL_LATCHED, why, now_ms))
             case ev.Cleared():
                 self.latched, self.reduce_only = None, False
                 self.limits.clear(self.account.total())
-                return tuple(self._quote_all(now_ms))
+                self.requests.clear()
+                return tuple(self._quote(self.desks, now_ms))
 
     # ---- time and limits
 
@@ -96,24 +99,17 @@ class Maker:
                     actions.append(ev.Warn(desk.place, f"the feed does not say: {', '.join(missing)}; the gates that ask for it pass"))
         for desk in self.desks:
             actions += self._watch_gap(desk, now_ms)
-            actions += self._quote(desk, now_ms)
-        return actions + self._check_limits(now_ms)
-
-    def _check_limits(self, now_ms: int) -> list[ev.Action]:
-        breach = self.limits.check(self.account.total(), now_ms) or self.requests.check()
-        if breach is None or self.latched is not None:
-            return []
-        return self._halt(breach.why, breach.detail, now_ms)
+            desk.look_again()
+        return actions + self._quote(self.desks, now_ms)
 
     def _halt(self, why: Why, detail: str, now_ms: int) -> list[ev.Action]:
         self.latched = why
-        return [*self._quote_all(now_ms), ev.Halt(why, detail)]
+        return [*self._decide(self.desks, now_ms), ev.Halt(why, detail)]
 
     def _watch_gap(self, desk: Desk, now_ms: int) -> list[ev.Action]:
         if desk.view.resolved:
             return []
         if in_gap(desk.view, self.params, now_ms):
-            desk.healthy_since_ms = None
             return self._pause(desk, Why.DATA_GAP)
         if desk.paused is None:
             return []
@@ -125,9 +121,10 @@ class Maker:
         return [ev.Resume(desk.place, why)]
 
     def _pause(self, desk: Desk, why: Why) -> list[ev.Action]:
+        desk.healthy_since_ms = None
         if desk.paused is not None:
             return []
-        desk.paused, desk.healthy_since_ms = why, None
+        desk.paused = why
         return [ev.Pause(desk.place, why)]
 
     # ---- what the venue says
@@ -141,9 +138,20 @@ class Maker:
             if work.state is State.SENT:
                 work.state = State.LIVE
 
+    def _rejected(self, key: str, reason: ev.Rejection, now_ms: int) -> list[ev.Action]:
+        self.requests.note(now_ms, failed=reason is not ev.Rejection.POST_ONLY_CROSS)
+        desk = self._desk_of.get(key)
+        if desk is not None:
+            desk.refuse(desk.working[key].order, reason)
+        return self._gone(key, now_ms)
+
     def _gone(self, key: str, now_ms: int) -> list[ev.Action]:
         desk = self.forget(key)
-        return [] if desk is None else self._quote(desk, now_ms)
+        return [] if desk is None else self._quote([desk], now_ms)
+
+    def _balance_changed(self) -> None:
+        for desk in self.desks:
+            desk.balance_changed()
 
     def forget(self, key: str) -> Desk | None:
         """Free what an order held that rests no more; return its desk, None when the order was not known."""
@@ -168,30 +176,39 @@ class Maker:
         work.left = Shares(work.left - event.size)
         desk.fills += 1
         desk.last_fill_ms = now_ms
+        self._balance_changed()
         booked = ev.Filled(fill=fill, sent_ms=work.sent_ms, accepted_ms=work.accepted_ms, decision=desk.basis[event.key])
-        return [booked, *self._quote(desk, now_ms), *self._check_limits(now_ms)]
+        return [booked, *self._quote([desk], now_ms)]
 
     def _touch_moved(self, desk: Desk, now_ms: int) -> list[ev.Action]:
         if desk.view.fault is None and desk.view.mark is not None:
             self.account.mark(desk.place, desk.view.mark)
-        return self._quote(desk, now_ms)
+        desk.look_again()
+        return self._quote([desk], now_ms)
 
     # ---- quoting
 
-    def _quote_all(self, now_ms: int) -> list[ev.Action]:
-        return [action for desk in self.desks for action in self._quote(desk, now_ms)]
+    def _quote(self, desks: Sequence[Desk], now_ms: int) -> list[ev.Action]:
+        """Look at the limits of the run first: a broken one halts it, and nothing is placed. Else decide these markets anew."""
+        breach = self.limits.check(self.account.total(), now_ms) or self.requests.check(now_ms)
+        if breach is not None and self.latched is None:
+            return self._halt(breach.why, breach.detail, now_ms)
+        return self._decide(desks, now_ms)
 
-    def _quote(self, desk: Desk, now_ms: int) -> list[ev.Action]:
-        """Decide both sides anew and change what rests accordingly."""
+    def _decide(self, desks: Sequence[Desk], now_ms: int) -> list[ev.Action]:
+        return [action for desk in desks for action in self._decide_one(desk, now_ms)]
+
+    def _decide_one(self, desk: Desk, now_ms: int) -> list[ev.Action]:
+        """Decide both sides of a market and change what rests accordingly."""
         why = self._blocked(desk, now_ms)
         wanted = Plan.nothing(why) if why is not None else self._plan(desk, now_ms)
         decision = desk.decision = wanted.decision(desk, self.account, now_ms)
         self._count(decision)
         actions = self._note(desk, decision, now_ms) + self._rebalanced(desk, wanted.rebalance)
         for side in wanted.order:
-            actions += self._change(desk, side, wanted.legs[side], decision, now_ms)
+            actions += self._change(desk, side, wanted, decision, now_ms)
         if why is None:
-            actions += self._merge(desk)
+            actions += self._merge(desk, wanted)
         return actions
 
     def _blocked(self, desk: Desk, now_ms: int) -> Why | None:
@@ -238,9 +255,15 @@ class Maker:
                 break
         return Usdc(min(mine, self.account.free + self.account.resting_buys(desk.place)))
 
-    def _change(self, desk: Desk, side: Side, legs: Sequence[Leg], decision: ev.Decision, now_ms: int) -> list[ev.Action]:
+    def _change(self, desk: Desk, side: Side, wanted: Plan, decision: ev.Decision, now_ms: int) -> list[ev.Action]:
         working = [work for work in desk.working.values() if work.order.yes_side is side]
-        changes = diff(legs, working, tick=desk.view.book.tick, reprice_after=self.params.reprice_after)
+        changes = diff(
+            wanted.legs[side],
+            working,
+            tick=desk.view.book.tick,
+            reprice_after=self.params.reprice_after,
+            closest=wanted.closest.get(side),
+        )
         actions: list[ev.Action] = []
         for work in changes.cancel:
             work.state = State.CANCELLING
@@ -248,8 +271,8 @@ class Maker:
             actions.append(ev.Cancel(work.order.key))
         for leg in changes.place:
             # What cannot be paid, sold or stood beside our own other side yet is asked for again when that has gone.
-            fits = leg.cost <= self.account.free if leg.side is Side.BUY else leg.size <= self.account.free_stock(desk.place, leg.outcome)
-            if not fits or desk.would_meet_own(leg):
+            # What the venue has just refused waits as well, so that a refusal never answers a refusal.
+            if not self._fits(desk, leg) or desk.would_meet_own(leg) or (leg.outcome, leg.side) in desk.refused:
                 continue
             self.orders_made += 1
             order = Order(key=f"o{self.orders_made}", market=desk.place, outcome=leg.outcome, side=leg.side, price=leg.price, size=leg.size)
@@ -260,17 +283,22 @@ class Maker:
             actions.append(ev.Place(order))
         return actions
 
+    def _fits(self, desk: Desk, leg: Leg) -> bool:
+        if leg.side is Side.BUY:
+            return leg.cost <= self.account.free
+        return leg.size <= self.account.free_stock(desk.place, leg.outcome)
+
     def _rebalanced(self, desk: Desk, moved: ev.Rebalance | None) -> list[ev.Action]:
         """Tell of stock that is sold for its own sake, once per price."""
         before, desk.rebalancing = desk.rebalancing, moved
         told = before is not None and moved is not None and (before.cause, before.price) == (moved.cause, moved.price)
         return [] if moved is None or told else [moved]
 
-    def _merge(self, desk: Desk) -> list[ev.Action]:
+    def _merge(self, desk: Desk, wanted: Plan) -> list[ev.Action]:
         """Merge pairs that no order needs, when cash is too short to buy both sides."""
         if desk.merging:
             return []
-        pairs = Shares(min(self.account.free_stock(desk.place, Outcome.YES), self.account.free_stock(desk.place, Outcome.NO)))
+        pairs = Shares(min(self._spare(desk, outcome, wanted) for outcome in Outcome))
         book = desk.view.book
         both = pay(ONE - (book.best_ask - book.best_bid) * book.tick, desk.order_size)
         if pairs < desk.market.min_size or self.account.free >= both + SLACK:
@@ -281,6 +309,11 @@ class Maker:
             ev.Rebalance(market=desk.place, cause=ev.Cause.MERGE, outcome=None, price=None, size=pairs),
             ev.Merge(desk.place, pairs),
         ]
+
+    def _spare(self, desk: Desk, outcome: Outcome, wanted: Plan) -> Shares:
+        """Return the stock that no order sells, nor one that is wanted but waits for another to go."""
+        free = self.account.free_stock(desk.place, outcome)
+        return Shares(min(free, desk.stock(outcome, self.account) - wanted.sold(outcome)))
 
     def _count(self, decision: ev.Decision) -> None:
         for side in decision.sides:

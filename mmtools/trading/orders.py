@@ -106,9 +106,10 @@ class Changes:
     place: tuple[Leg, ...]
 
 
-def diff(wanted: Sequence[Leg], working: Sequence[Working], *, tick: Price, reprice_after: int) -> Changes:
+def diff(wanted: Sequence[Leg], working: Sequence[Working], *, tick: Price, reprice_after: int, closest: int | None = None) -> Changes:
     """Compare what we want with what rests on one side. A queue position is not given up for less than `reprice_after` ticks.
 
+    closest: the price in YES terms beyond which an order would stand through fair value; such a one is never kept.
     While a cancel is in flight nothing is placed on that side: the old order can still fill, and two would be twice the risk.
     """
     unmatched = list(wanted)
@@ -118,7 +119,7 @@ def diff(wanted: Sequence[Leg], working: Sequence[Working], *, tick: Price, repr
         if work.state is State.CANCELLING:
             waiting = True
             continue
-        leg = next((leg for leg in unmatched if _serves(work, leg, tick * reprice_after)), None)
+        leg = next((leg for leg in unmatched if _serves(work, leg, tick * reprice_after, closest)), None)
         if leg is not None:
             unmatched.remove(leg)
         else:
@@ -127,12 +128,13 @@ def diff(wanted: Sequence[Leg], working: Sequence[Working], *, tick: Price, repr
     return Changes(tuple(cancel), () if waiting else tuple(unmatched))
 
 
-def _serves(work: Working, leg: Leg, give: int) -> bool:
+def _serves(work: Working, leg: Leg, give: int, closest: int | None) -> bool:
     order = work.order
     return (
         order.outcome is leg.outcome
         and order.side is leg.side
         and abs(order.price - leg.price) < give
+        and (closest is None or (order.yes_price - closest) * order.yes_side.sign <= 0)
         and work.left <= leg.most
         and leg.size * KEEP_DOWN_TO <= work.left <= leg.size * KEEP_UP_TO
     )

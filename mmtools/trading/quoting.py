@@ -1,8 +1,8 @@
 """decide(): a bid and an ask in YES terms. Opinions are floats in ticks; they are snapped to the grid once, here.
 
 A model says where to quote before the grid is thought of (`unsnapped`); `snap` makes legal prices of it: bid < fair < ask,
-at least one tick apart, never crossing the market. Sizes, money and tokens are the business of `sizing` and `orders`.
-Called by the maker; `MODELS` is where a new model is added.
+at least one tick apart, never crossing the market. Sizes and money are the business of `desk`, tokens that of `orders`.
+Called by the desk; `MODELS` is where a new model is added.
 """
 
 import math
@@ -76,8 +76,14 @@ class Snapped:
     ask: int | None
 
 
+def closest(fair: float) -> tuple[int, int]:
+    """Return the highest bid and the lowest ask, in ticks, that are not through fair value."""
+    return math.ceil(fair) - 1, math.floor(fair) + 1
+
+
 def snap(unsnapped: Unsnapped, inputs: Inputs) -> Snapped:
     """Return legal prices: the bid rounded down, the ask up, neither through fair value, neither taking from the market."""
-    bid = min(math.floor(unsnapped.bid), math.ceil(inputs.fair) - 1, inputs.best_ask - 1)
-    ask = max(math.ceil(unsnapped.ask), math.floor(inputs.fair) + 1, inputs.best_bid + 1)
+    highest, lowest = closest(inputs.fair)
+    bid = min(math.floor(unsnapped.bid), highest, inputs.best_ask - 1)
+    ask = max(math.ceil(unsnapped.ask), lowest, inputs.best_bid + 1)
     return Snapped(bid if bid >= 1 else None, ask if ask <= inputs.top - 1 else None)

@@ -105,10 +105,16 @@ class Requests:
     def note(self, now_ms: int, *, failed: bool) -> None:
         self._seen.append((now_ms, failed))
         self._failed += failed
-        while self._seen[0][0] <= now_ms - ERROR_WINDOW_MS:
-            self._failed -= self._seen.popleft()[1]
 
-    def check(self) -> Breach | None:
+    def clear(self) -> None:
+        """A person looked and said go on: failures count anew from here."""
+        self._seen.clear()
+        self._failed = 0
+
+    def check(self, now_ms: int) -> Breach | None:
+        """Return the breach of the error rate, if the last five minutes hold one."""
+        while self._seen and self._seen[0][0] <= now_ms - ERROR_WINDOW_MS:
+            self._failed -= self._seen.popleft()[1]
         count = len(self._seen)
         if count < FEWEST_REQUESTS or self._failed <= self._max * count:
             return None
@@ -138,15 +144,18 @@ class Caps:
 
         Resting orders of the side are part of the room: they are what it is used for.
         """
-        net = (stand.yes - stand.no) * side.sign
         held, lost_per_share = (stand.yes, price) if side is Side.BUY else (stand.no, ONE - price)
-        rooms = [(self.position - held, Why.POSITION_CAP), (self.net - net, Why.NET_CAP)]
+        rooms = [(self.position - held, Why.POSITION_CAP), (self.net_room(side, stand), Why.NET_CAP)]
         if self.event is not None:
             # A bid loses its price if NO wins, an ask loses 1 - price if YES wins; what we own pays in the outcome it names.
             owed = stand.cost - (stand.no if side is Side.BUY else stand.yes)
             rooms.append(((self.event - stand.elsewhere - owed) * ONE // lost_per_share, Why.EVENT_CAP))
         room, why = min(rooms, key=lambda pair: pair[0])
         return Shares(max(room, 0)), why
+
+    def net_room(self, side: Side, stand: Stand) -> Shares:
+        """Return how much one side may trade in all, selling what we own included: the net cap limits a bet, not spending."""
+        return Shares(max(self.net - (stand.yes - stand.no) * side.sign, 0))
 
 
 def _usdc(amount: int) -> str:

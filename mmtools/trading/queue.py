@@ -1,0 +1,150 @@
+"""Where an order of ours stands at its price: what decreases of the level and prints tell of the shares ahead of it.
+
+Shares, turns and times only: no orders, no money, no latency. Called by `paper` alone. A decrease and the print that
+caused it come apart (on this feed the decrease is usually first), so a `Pool` keeps each until the other has come; a
+decrease that no print explains in time was a cancel, and the queue model says how much of it stood ahead of us.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmtools.trading.params import Params, QueueModel
+from mmtools.units import LOT, ONE
+
+UNKNOWN_QUEUE = -1
+"""Ahead of an order whose level was never seen: prints at its price do not reach it, only prints through it."""
+
+
+@dataclass(slots=True)
+class Queued:
+    """An order's place in the queue of its level. Mutable; the market moves it forward, never back."""
+
+    ahead: int
+    """Millionths of shares, or UNKNOWN_QUEUE."""
+    turn: int
+    """When it arrived, among the turns of decreases and prints: what had left the level by then was never ahead of it."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A decrease that no print has explained yet, or a print that no decrease has shown yet."""
+
+    at_ms: int
+    turn: int
+    left: int
+    level: int = 0
+    """Of a decrease: what the level held after it."""
+
+
+class Pool:
+    """The decreases and prints of one price of one side that wait for each other.
+
+    ours: the places of our orders at this price. turn: a number that grows with everything that happens in the market.
+    snapshots: whether the feed shows full books only; then prints wait for the next book, however late it comes.
+    """
+
+    __slots__ = ("_decreases", "_params", "_prints")
+
+    def __init__(self, params: Params) -> None:
+        self._params = params
+        self._decreases: deque[_Pending] = deque()
+        self._prints: deque[_Pending] = deque()
+
+    def decreased(self, ours: Sequence[Queued], before: int, after: int, turn: int, now_ms: int, *, snapshots: bool) -> None:
+        """The level lost size: prints explain it, now or within `explain_ms`; what none explains was a cancel."""
+        self._expire(ours, now_ms, snapshots)
+        left = before - after
+        for printed in self._prints:
+            explained = min(left, printed.left)
+            if not explained:
+                continue
+            printed.left -= explained
+            left -= explained
+            for order in ours:
+                # It came after this print but before its decrease: what the print took still stood in the level it counted.
+                if order.turn > printed.turn and order.ahead != UNKNOWN_QUEUE:
+                    order.ahead = max(order.ahead - explained, 0)
+        _drop_spent(self._prints)
+        if left >= LOT:
+            self._decreases.append(_Pending(now_ms, turn, left, after))
+
+    def printed(self, ours: Sequence[Queued], size: int, turn: int, now_ms: int, *, snapshots: bool) -> list[tuple[int, int]]:
+        """A taker traded here; return the decreases that had shown it before, as (turn, shares). The queue is the caller's to eat."""
+        self._expire(ours, now_ms, snapshots)
+        shown = []
+        left = size
+        for decrease in self._decreases:
+            explained = min(left, decrease.left)
+            if not explained:
+                continue
+            decrease.left -= explained
+            left -= explained
+            shown.append((decrease.turn, explained))
+        _drop_spent(self._decreases)
+        if left >= LOT:
+            self._prints.append(_Pending(now_ms, turn, left))
+        return shown
+
+    def book_given(self) -> None:
+        """A full book has come on a feed of snapshots: prints before it have shown all their decreases."""
+        self._prints.clear()
+
+    def _expire(self, ours: Sequence[Queued], now_ms: int, snapshots: bool) -> None:
+        """Count decreases that stayed unexplained as cancels, and forget prints whose decrease never came."""
+        expired = now_ms - self._params.explain_ms
+        while self._decreases and self._decreases[0].at_ms < expired:
+            gone = self._decreases.popleft()
+            if gone.left < LOT:
+                continue
+            for order in ours:
+                if order.turn < gone.turn and order.ahead > 0:
+                    order.ahead = self._after_cancel(order.ahead, gone.level + gone.left, gone.level)
+        if not snapshots:
+            while self._prints and self._prints[0].at_ms < expired:
+                self._prints.popleft()
+
+    def _after_cancel(self, ahead: int, before: int, after: int) -> int:
+        shares = ahead_after_cancel(self._params.queue_model, self._params.queue_power, ahead / ONE, before / ONE, after / ONE)
+        # A part of a millionth stays ahead of us; the first rounding only takes back the noise of the floats.
+        return math.ceil(round(shares * ONE, 3))
+
+
+def ahead_after_cancel(model: QueueModel, power: float, ahead: float, before: float, after: float) -> float:
+    """Return what stands ahead of us when a level of `before` shares lost some to cancels and holds `after`.
+
+    ahead, before, after: shares. The form of hftbacktest's queue models: a cancel stood behind us with probability p,
+    which each model makes from the shares behind and ahead; "risk-averse" says that all cancels stood behind.
+    """
+    if model == "risk-averse":
+        return min(ahead, after)
+    if model == "optimistic":
+        return 0.0
+    cancelled = before - after
+    behind = max(before - ahead, 0.0)
+    p = _behind_probability(model, power, ahead, behind)
+    left = ahead - (1.0 - p) * cancelled + min(behind - p * cancelled, 0.0)
+    return max(min(left, after), 0.0)
+
+
+def _behind_probability(model: QueueModel, n: float, ahead: float, behind: float) -> float:
+    if ahead + behind <= 0.0:
+        return 1.0
+    if model == "power":
+        # As parts of the greater one: a high power of a number of shares is more than a float holds.
+        most = max(ahead, behind)
+        back, front = (behind / most) ** n, (ahead / most) ** n
+        return float(back / (back + front))
+    if model == "power2":
+        return float((behind / (behind + ahead)) ** n)
+    if model == "power3":
+        return float(1.0 - (ahead / (ahead + behind)) ** n)
+    if model == "log":
+        return math.log1p(behind) / (math.log1p(behind) + math.log1p(ahead))
+    return math.log1p(behind) / math.log1p(behind + ahead)
+
+
+def _drop_spent(pending: deque[_Pending]) -> None:
+    while pending and pending[0].left < LOT:
+        pending.popleft()
