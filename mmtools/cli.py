@@ -46,7 +46,6 @@ class _Failure(NamedTuple):
     kind: str
     message: str
     exit_code: int
-    hint: str | None = None
 
 
 class Command(click.Command):
@@ -138,8 +137,6 @@ def run(command: Command, args: Sequence[str]) -> int:
 
             say(traceback.format_exc().rstrip())
         say(f"{name}: {failure.message}")
-        if failure.hint is not None:
-            say(failure.hint)
         if "--json" in args:
             # A stdout that takes nothing has been reported above; there is nowhere else to put the document.
             with suppress(OSError):
@@ -171,8 +168,10 @@ def _explain(error: BaseException, name: str) -> _Failure:
             kind, code, message = "refused", 77, str(error)
         case Misconfigured():
             kind, code, message = "misconfigured", 78, str(error)
+        case click.UsageError():
+            kind, code, message = "usage", 2, f"{error.format_message().rstrip('.')}; see {name} --help"
         case click.ClickException():
-            return _Failure(kind="usage", message=_one_line(error.format_message()), exit_code=2, hint=f"see {name} --help")
+            kind, code, message = "usage", 2, error.format_message()
         case KeyboardInterrupt() | click.Abort():
             kind, code, message = "interrupted", 130, "interrupted"
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):

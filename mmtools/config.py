@@ -193,7 +193,7 @@ def dump(config: RunConfig) -> str:
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
         # The emitter quotes what YAML 1.1 would misread; `load` knows some numbers more (1e5).
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if means_more(value) else None)
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if means_more(value) or not value.isprintable() else None)
 
     Dumper.add_representer(str, text)
     tree = _tree(config)

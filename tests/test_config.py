@@ -402,6 +402,7 @@ def reread(text: str) -> RunConfig:
 
 
 @given(run_configs())
+@example(RunConfig(hypothesis="next line \x85 and \u2028, a tab\t and an end\n"))
 @settings(max_examples=100, deadline=None)
 def test_what_is_written_is_read_back_equal(run: RunConfig) -> None:
     written = config.dump(run)

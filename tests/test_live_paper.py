@@ -141,11 +141,14 @@ def config(tmp_path: Path) -> Callable[[str, str], Path]:
 
 def test_the_live_feed_on_paper_quotes_fills_and_ends_in_order_on_sigterm(tmp_path: Path, config: Callable[[str, str], Path]) -> None:
     state = tmp_path / "state"
-    with market_directory() as gamma, WebSocketServer(market_that_sells(3)) as server:
-        with quote_run(config(gamma, server.url), state) as process:
-            wait_for(lambda: kinds(state, "fill") >= 3, process)
-            process.send_signal(signal.SIGTERM)
-            stdout, stderr = process.communicate(timeout=10)
+    with (
+        market_directory() as gamma,
+        WebSocketServer(market_that_sells(3)) as server,
+        quote_run(config(gamma, server.url), state) as process,
+    ):
+        wait_for(lambda: kinds(state, "fill") >= 3, process)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=10)
     assert process.returncode == 0, stderr
     result = json.loads(stdout)
     assert (result["feed"], result["venue"], result["status"]) == ("live", "paper", "stopped")

@@ -145,7 +145,7 @@ def test_only_known_levels_that_shrink_are_decreases() -> None:
     rain = view()
     assert change(rain, T0, (True, 460_000, 500 * SHARE), (False, 480_000, 0)) == []
     assert change(rain, T0 + 1, (True, 460_000, 400 * SHARE)) == [(True, 460_000, 500 * SHARE, 400 * SHARE)]
-    assert change(rain, T0 + 2, (True, 460_000, 450 * SHARE), (False, 480_000, 7 * SHARE)) == []
+    assert change(rain, T0 + 2, (True, 460_000, 450 * SHARE), (True, 460_000, 450 * SHARE), (False, 480_000, 7 * SHARE)) == []
     assert change(rain, T0 + 3, (False, 480_000, 0)) == [(False, 480_000, 7 * SHARE, 0)]
 
 
@@ -244,7 +244,7 @@ def test_a_stated_touch_better_than_ours_is_a_level_never_seen_so_the_book_is_in
     assert rain.fault is Why.BOOK_INCOMPLETE
     change(rain, T0 + 3, (True, 470_000, SHARE), stated=(470_000, 480_000))
     assert verdict(rain) == (None, 475_000)
-    change(rain, T0 + 4, (True, 460_000, 0), stated=(460_000, 470_000))
+    change(rain, T0 + 4, stated=(460_000, 470_000))
     assert rain.fault is Why.BOOK_INCOMPLETE
     book(rain, T0 + 5, *GOOD)
     assert verdict(rain) == (None, 470_000)

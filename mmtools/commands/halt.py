@@ -44,10 +44,10 @@ def main(*, run: str | None, reduce_only: bool, clear: bool, why: str | None, st
         opened = switch.clear(by=_who(), why=str(why))
         return _report(state, [run], f"{run}: {'cleared' if opened else 'was not latched'}")
     switch.latch(reason="manual", detail=why or "halted by hand", by=_who(), reduce_only=reduce_only)
-    if not state.is_locked(f"runs/{run}"):
-        does = "it is not running, and will not start until this is cleared"
-    else:
+    if state.is_locked(f"runs/{run}"):
         does = "it winds down" if reduce_only else "it cancels and ends"
+    else:
+        does = f"it is not running, and will {'only wind down when started' if reduce_only else 'not start'} until this is cleared"
     return _report(state, [run], f"{run}: latched; {does}")
 
 

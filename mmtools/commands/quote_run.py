@@ -47,9 +47,9 @@ def main(
     try:
         config = feeds.demo_config(DEMO_HOURS) if demo else feeds.read_config(config_file, recording, markets)
         run_id = feeds.checked_run_id(run_id) or config.run_id
-        feed = feeds.open_feed(config, named_in_config=not recording)
+        feed = feeds.open_feed(config, named_in_config=not (recording or markets))
     except feeds.BadRequest as e:
-        raise click.UsageError(str(e)) from e
+        raise click.ClickException(str(e)) from e
     run_id = run_id or session.new_run_id("demo" if demo else feeds.name_of(config))
     cli.say(f"{run_id}: {feeds.describe(feed)}, on paper")
     return _report(*_run(config, feed, state, run_id, fresh))

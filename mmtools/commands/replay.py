@@ -23,7 +23,7 @@ def main(*, recording: str, markets: tuple[str, ...], config_file: str | None, c
         config = feeds.changed(feeds.read_config(config_file, recording, markets), changes)
         feed = feeds.open_feed(config, named_in_config=False)
     except feeds.BadRequest as e:
-        raise click.UsageError(str(e)) from e
+        raise click.ClickException(str(e)) from e
     outcome = replay(config, feed, run_id=config.run_id or f"replay-{feeds.name_of(config)}")
     table = summary.table(outcome.document, warnings=outcome.warnings, folder=None)
     return cli.Report(document=outcome.document, text=table, exit_code=77 if outcome.status is Status.HALTED else 0)

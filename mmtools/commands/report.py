@@ -1,6 +1,6 @@
 """report: the result of a run, read from its journal, also of one that runs or died."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,11 +23,12 @@ def main(*, run: str | None, listing: bool, state: "StateDir") -> cli.Report:
 
     if listing:
         return _listing(state)
-    if run is None:
-        runs = session.runs(state)
-        if not runs:
-            raise Refused(f"there are no runs in {state.root}; `quote-run --demo` makes one")
-        run = runs[-1]
+    runs = session.runs(state)
+    if not runs:
+        raise Refused(f"there are no runs in {state.root}; `quote-run --demo` makes one")
+    if run is not None and run not in runs:
+        raise Refused(f"there is no run {run} in {state.root}; `report --list` names those there are")
+    run = run or runs[-1]
     fold = session.fold_of(state, run)
     document = summary.document(fold, status=session.status_of(state, run, fold))
     table = summary.table(document, warnings=summary.warnings(fold), folder=str(state.path(f"runs/{run}")))
@@ -37,18 +38,28 @@ def main(*, run: str | None, listing: bool, state: "StateDir") -> cli.Report:
 def _listing(state: "StateDir") -> cli.Report:
     from tabulate import tabulate
 
+    from mmtools.runs import session
+
+    lines = [_line(state, run) for run in session.runs(state)]
+    rows = [[d["run_id"], d["status"], d["feed"], d["fills"] and d["fills"]["count"], d["pnl"] and d["pnl"]["total"]] for d in lines]
+    heads = ["run", "status", "feed", "fills", "total"]
+    return cli.Report(
+        document={"schema": "mmtools.runs/1", "runs": lines},
+        text=tabulate(rows, headers=heads, missingval="?", disable_numparse=True) if rows else "no runs yet",
+    )
+
+
+def _line(state: "StateDir", run: str) -> dict[str, Any]:
+    """Return a run in one line. One whose journal cannot be read is named, and hides no other."""
     from mmtools.runs import session, summary
 
-    documents = []
-    for run in session.runs(state):
-        fold = session.fold_of(state, run)
-        documents.append(summary.document(fold, status=session.status_of(state, run, fold)))
-    rows = [[d["run_id"], d["status"], d["feed"], d["fills"]["count"], d["pnl"]["total"]] for d in documents]
     keys = ("run_id", "status", "feed", "pnl", "fills")
-    return cli.Report(
-        document={"schema": "mmtools.runs/1", "runs": [{key: d[key] for key in keys} for d in documents]},
-        text=tabulate(rows, headers=["run", "status", "feed", "fills", "total"], disable_numparse=True) if rows else "no runs yet",
-    )
+    try:
+        fold = session.fold_of(state, run)
+    except Refused:
+        return {**dict.fromkeys(keys), "run_id": run, "status": "unreadable"}
+    result = summary.document(fold, status=session.status_of(state, run, fold))
+    return {key: result[key] for key in keys}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from mmtools import units
 from mmtools.runs import records
@@ -28,7 +28,7 @@ from mmtools.venues.venue import Feed, Kind
 
 MINUTE_MS = 60_000
 LOOK_EVERY_FRAMES = 64
-"""How often, in frames, the engine lets its watcher look at the world outside the feed."""
+"""How often, in frames, the engine lets its watcher look at the world outside the feed; a live feed is slow enough for every turn."""
 
 
 class Status(StrEnum):
@@ -51,11 +51,13 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intervention:
-    """What a person does to a run from outside: "stop", "halt", "reduce_only" or "cleared"."""
+    """What a person does to a run from outside."""
 
-    kind: str
+    kind: Literal["stop", "halt", "reduce_only", "cleared"]
     by: str
     why: str
+    latch: int | None = None
+    """Its place in the kill switch, when it was asked for there."""
 
 
 class Watcher:
@@ -75,8 +77,8 @@ class Watcher:
     def turned(self, engine: "Engine") -> None:
         """A loop turn that wrote something is over."""
 
-    def minute(self, engine: "Engine") -> None:
-        """A minute of feed time is over."""
+    def minute(self, engine: "Engine", *, repeated: bool) -> None:
+        """A minute of feed time is over and its mark stands in the journal, perhaps since an earlier process."""
 
     def halted(self, engine: "Engine", halt: Record) -> Intervention | None:
         """The run is latched; return who cleared it since, if this is known already, to go on."""
@@ -120,8 +122,8 @@ class Engine:
         """As `wakes_ns`, for the timer alone, which looks at every market."""
         self._head = head
         self._duration_ms = duration_ms
-        self.resumed = past is not None
-        self.past_halts = 0 if past is None else len(past.halts)
+        self._resumed = past is not None
+        self._look_every = 1 if feed.name == "live" else LOOK_EVERY_FRAMES
         self._halt: Record | None = None
         self._next_tick_ms = 0
         self._next_minute_ms = 0
@@ -145,7 +147,7 @@ class Engine:
             if kind == Kind.BID or kind == Kind.ASK:
                 views[market].level(kind == Kind.BID, a, b, ms)
             elif kind == Kind.FRAME:
-                if self._look() is not None:
+                if not self._look():
                     break
                 counts.frames += 1
                 counts.level_changes += a
@@ -161,14 +163,17 @@ class Engine:
                     self._hear(event)
             else:
                 self._rare(kind, market, a)
-                if kind == Kind.CLOCK and self._look() is not None:
+                if kind == Kind.CLOCK and not self._look():
                     break
             if self._wrote:
                 self._turn_over()
+                # Without latency what was sent just now is due before the next row of this instant.
+                if exchange.next_due_ms() <= ms and not self._advance(ms):
+                    break
             if self._halt is not None and not self._go_on():
                 break
         if not started:
-            self._begin(0)
+            self._begin(self.fold.last_ms)
         return self._finish()
 
     def _advance(self, to_ms: int) -> bool:
@@ -200,13 +205,13 @@ class Engine:
         return not over
 
     def _begin(self, ms: int) -> None:
-        self.now_ms = ms
-        if not self.resumed:
+        if not self._resumed:
             self.began_ms = ms
             self._write({**self._head, "at_ms": ms})
         if self._duration_ms is not None:
             self.end_ms = self.began_ms + self._duration_ms
-        self._next_tick_ms = ms
+            ms = min(ms, self.end_ms)  # a run on a live feed may be taken up after its time
+        self.now_ms = self._next_tick_ms = ms
         self._next_minute_ms = ms + MINUTE_MS
 
     def _frame_over(self, market: int, stated_bid: int, stated_ask: int) -> None:
@@ -233,9 +238,10 @@ class Engine:
                 self.views[market].new_tick(Price(a))
                 self._new_epoch(market)
         elif kind == Kind.RESOLVED:
-            self.views[market].resolved = True
-            for event in self.exchange.resolve(market, Price(a)):
-                self._hear(event)
+            if not self.views[market].resolved:  # a feed may say it once for each token
+                self.views[market].resolved = True
+                for event in self.exchange.resolve(market, Price(a)):
+                    self._hear(event)
         elif kind == Kind.LOST:
             self.views[market].lost()
             self._epochs[market] = self.views[market].epoch
@@ -288,12 +294,14 @@ class Engine:
             case ev.Halt():
                 self._halt = record
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: Record) -> bool:
+        """Journal a record; return whether it is new."""
         new = self.journal.write(record)
         self.fold.add(record)
         self._wrote = True
         if new:
             self.watcher.wrote(self, record)
+        return new
 
     def _turn_over(self) -> None:
         self._wrote = False
@@ -301,8 +309,9 @@ class Engine:
         self.watcher.turned(self)
 
     def _minute(self) -> None:
-        self._write(self._mark())
-        self.watcher.minute(self)
+        new = self._write(self._mark())
+        self._turn_over()
+        self.watcher.minute(self, repeated=not new)
         self.wakes_ns.clear()
         self.cycles_ns.clear()
 
@@ -337,102 +346,115 @@ class Engine:
 
     # ---- people
 
-    def _look(self) -> Status | None:
-        """Do what people asked for; the status when that ends the run."""
+    def _look(self) -> bool:
+        """Do what people ask for, or asked for at this frame in an earlier process; False when that ends the run."""
         frame = self.counts.frames
         asked = list(self.watcher.repeated(frame))
         if self.stop_asked is not None:
             if self.journal.repeating():
                 # What an earlier process wrote is not caught up with yet: to leave now changes nothing.
                 self.status = Status.STOPPED
-                return self.status
+                return False
             asked.append(self.stop_asked)
-        elif frame % LOOK_EVERY_FRAMES == 0 and not self.journal.repeating():
+        elif frame % self._look_every == 0 and not self.journal.repeating():
             asked += self.watcher.look(self)
-        for intervention in asked:
-            if intervention.kind == "halt":
-                self._intervene_halt(intervention)
-                if not self._go_on():
-                    return self.status
-                continue
-            record = {"kind": intervention.kind, "at_ms": self.now_ms, "frame": frame, "by": intervention.by, "why": intervention.why}
-            self._write(record)
-            if intervention.kind == "stop":
-                for event in self.exchange.close():
-                    self._hear_quietly(event)
-                if intervention is self.stop_asked:
-                    self.status = Status.STOPPED
-                    return self.status
-            elif intervention.kind == "reduce_only":
-                self._hear(ev.HaltAsked(intervention.by, intervention.why, reduce_only=True))
-            elif intervention.kind == "cleared":
-                self._hear(ev.Cleared(intervention.by, intervention.why))
-        return None
+        return all(self._obey(intervention) for intervention in asked)
 
-    def _intervene_halt(self, asked: Intervention) -> None:
+    def _obey(self, asked: Intervention) -> bool:
+        """Journal what a person asks for and do it; False when that ends the run."""
+        if asked.kind == "halt":
+            self._halt_asked(asked)
+        else:
+            self._write(self._record(asked))
+        if asked.kind == "stop":
+            self._cancel_all()
+        elif asked.kind == "reduce_only":
+            self._hear(ev.HaltAsked(asked.by, asked.why, reduce_only=True))
+        elif asked.kind == "cleared":
+            self._hear(ev.Cleared(asked.by, asked.why))
+        if self._halt is not None and not self._go_on():
+            return False
+        if asked is self.stop_asked:
+            self.status = Status.STOPPED
+        return self.status is None
+
+    def _record(self, asked: Intervention) -> Record:
+        return {
+            "kind": asked.kind,
+            "at_ms": self.now_ms,
+            "frame": self.counts.frames,
+            "by": asked.by,
+            "why": asked.why,
+            "latch": asked.latch,
+        }
+
+    def _halt_asked(self, asked: Intervention) -> None:
         for action in self.maker.on(ev.HaltAsked(asked.by, asked.why), self.now_ms):
             if isinstance(action, ev.Halt):
                 record = records.of_action(action, self.now_ms, self.slugs)
-                self._halt = {**record, "frame": self.counts.frames, "by": asked.by}
+                self._halt = {**record, "frame": self.counts.frames, "by": asked.by, "latch": asked.latch}
                 self._write(self._halt)
             else:
                 self._do(action)
 
     def _go_on(self) -> bool:
-        """The run is latched: cancel everything. True when a person had cleared this latch already, as a repetition shows."""
+        """The run is latched: cancel everything. True when a person has cleared this latch already, as in a repetition."""
         halt, self._halt = self._halt, None
         assert halt is not None
-        for event in self.exchange.close():
-            self._hear_quietly(event)
+        self._cancel_all()
         self._turn_over()
         cleared = self.watcher.halted(self, halt)
         if cleared is None:
             self.status = Status.HALTED
             return False
-        self._write({"kind": "cleared", "at_ms": self.now_ms, "frame": self.counts.frames, "by": cleared.by, "why": cleared.why})
+        self._write(self._record(cleared))
         self._hear(ev.Cleared(cleared.by, cleared.why))
         return True
 
-    def _hear_quietly(self, event: ev.Event) -> None:
-        """Take in that an order is gone without quoting anew."""
-        record = records.of_event(event, self.now_ms, self.slugs)
-        assert record is not None
-        self._write(record)
-        assert isinstance(event, ev.OrderGone)
-        self.maker.forget(event.key)
+    def _cancel_all(self) -> None:
+        """Take in that no order rests any more, without quoting anew."""
+        for event in self.exchange.close():
+            record = records.of_event(event, self.now_ms, self.slugs)
+            assert record is not None
+            assert isinstance(event, ev.OrderGone)
+            self._write(record)
+            self.maker.forget(event.key)
 
     # ---- beginning again and ending
 
     def _take_up(self, past: Fold) -> None:
         """Go on where an earlier process of a run on a live feed was cut off: its ledger stands, its paper orders are gone."""
-        self.began_ms = past.began_ms
-        mark = past.mark
-        for key in list(past.sent):
-            self._write({"kind": "gone", "at_ms": past.last_ms, "key": key, "cause": ev.Ending.CANCELLED.value})
-        for place, position in enumerate(past.account.positions):
-            past.account.unlock_merge(place, position.merging)
+        self.began_ms, self.now_ms = past.began_ms, past.last_ms
+        if past.mark is not None:
+            self._take_up_mark(past.mark)
+        self._let_go(past)
         account = self.maker.account = copy.deepcopy(past.account)
         self.maker.orders_made = past.orders_made
-        for desk, counts in zip(self.maker.desks, past.markets, strict=True):
+        for desk, counts, position in zip(self.maker.desks, past.markets, account.positions, strict=True):
             desk.fills, desk.last_fill_ms = counts.fills, counts.last_fill_ms
-        if mark is not None:
-            limits = mark["limits"]
-            if limits["day"] is not None:
-                self.maker.limits.restore(
-                    day=limits["day"],
-                    day_began_at=units.Usdc(units.parse(limits["day_began_at"])),
-                    peak=units.Usdc(units.parse(limits["peak"])),
-                    deepest=units.Usdc(units.parse(limits["deepest"])),
-                )
-            self._take_up_counters(mark)
+            desk.view.resolved = position.resolved is not None
         if past.latched:
-            self._write(
-                {"kind": "cleared", "at_ms": past.last_ms, "frame": self.counts.frames, "by": "restart", "why": "cleared while not running"}
-            )
+            cleared = self.watcher.halted(self, past.halts[-1])
+            assert cleared is not None, "a run that is latched does not start"
+            self._write(self._record(cleared))
             self.maker.limits.clear(account.total())
+        self.maker.reduce_only = past.reduce_only
         self.exchange.take_over(account, trades=past.fills)
 
-    def _take_up_counters(self, mark: Record) -> None:
+    def _let_go(self, past: Fold) -> None:
+        """Journal that orders and merges of the earlier process came to nothing more."""
+        for key in list(past.sent):
+            cause = ev.Ending.UNKNOWN if key in past.unanswered else ev.Ending.CANCELLED
+            self._write({"kind": "gone", "at_ms": self.now_ms, "key": key, "cause": cause.value})
+        for slug, position in zip(self.slugs, past.account.positions, strict=True):
+            if position.merging:
+                self._write({"kind": "merge_gone", "at_ms": self.now_ms, "market": slug, "size": text(position.merging)})
+
+    def _take_up_mark(self, mark: Record) -> None:
+        limits = mark["limits"]
+        if limits["day"] is not None:
+            amounts = {name: units.Usdc(units.parse(limits[name])) for name in ("day_began_at", "peak", "deepest")}
+            self.maker.limits.restore(day=limits["day"], **amounts)
         events: dict[str, Any] = dict(mark["events"])
         refused = events.pop("books_refused")
         self.counts = Counts(**events)
@@ -442,15 +464,12 @@ class Engine:
         self.maker.skipped.update({Why(why): count for why, count in mark["quotes"]["skipped"].items()})
 
     def _finish(self) -> Status:
-        """Cancel what rests and say how it ended, with a last mark."""
+        """Cancel what rests and say how it ended, with a last mark. Who owns the journal syncs it: with that the run is over."""
         if self.status is Status.STOPPED and self.journal.repeating():
             return self.status
-        for event in self.exchange.close():
-            self._hear_quietly(event)
+        self._cancel_all()
         status = self.status = self.status or Status.FINISHED
         self._write({**self._mark(), "kind": "end", "status": status.value})
-        self.watcher.minute(self)
-        self._turn_over()
         ours, folded = self.maker.account.run_figures(), self.fold.account.run_figures()
         if ours != folded:
             raise AssertionError(f"the journal folds to {folded}, the account says {ours}")

@@ -8,10 +8,11 @@ import msgspec
 from mmtools import config as configs
 from mmtools.config import Endpoints, RunConfig, Synthetic
 from mmtools.errors import Misconfigured
+from mmtools.trading.params import Params
 from mmtools.venues.recording import BadRecording
 from mmtools.venues.recording import read as read_recording
 from mmtools.venues.venue import Feed
-from mmtools.yamlfile import plain_value
+from mmtools.yamlfile import Source, plain_value
 
 DEFAULT_HOURS = 4.0
 """Of a synthetic feed whose config names no duration."""
@@ -49,15 +50,19 @@ def changed(run: RunConfig, changes: Sequence[str]) -> RunConfig:
     params = msgspec.to_builtins(run.params)
     for change in changes:
         key, equals, value = change.partition("=")
-        if not equals:
+        if not (key and equals):
             raise BadRequest(f"--set {change}: say KEY=VALUE")
-        if key not in params:
-            raise BadRequest(f"--set {key}: no such param; configs/paper.yaml names them all")
-        params[key] = plain_value(value)
+        try:
+            params[key] = plain_value(value)
+        except ValueError as e:
+            raise BadRequest(f"--set {change}: {e}") from e
     try:
-        return msgspec.structs.replace(run, params=msgspec.convert(params, type(run.params)))
+        return msgspec.structs.replace(run, params=msgspec.convert(params, Params))
     except msgspec.ValidationError as e:
-        raise BadRequest(f"--set: {e}") from e
+        try:
+            Source("--set", Params).explain(str(e), params)
+        except Misconfigured as told:  # in the words of a config file, where it would stand on a line
+            raise BadRequest(str(told).replace("--set:1:", "--set:", 1)) from e
 
 
 def checked_run_id(run_id: str | None) -> str | None:
@@ -72,17 +77,18 @@ def checked_run_id(run_id: str | None) -> str | None:
 def open_feed(run: RunConfig, *, named_in_config: bool) -> Feed:
     """Return the feed that a config asks for; a recording is read to its end first.
 
-    named_in_config: whether a recording's path stands in the config file: what is wrong with it is then Misconfigured, else
-    BadRequest. Raises what `gamma.find` raises for a live feed.
+    named_in_config: whether the recording and the markets stand in the config file: what is wrong with them is then
+    Misconfigured, else BadRequest. Raises what `gamma.find` raises for a live feed.
     """
+    wrong = Misconfigured if named_in_config else BadRequest
     if run.feed == "recording":
         assert run.recording is not None
         try:
             return read_recording(Path(run.recording), run.markets)
         except BadRecording as e:
-            raise (Misconfigured if named_in_config else BadRequest)(str(e)) from e
+            raise wrong(str(e)) from e
     if run.feed == "synthetic":
-        return _synthetic(run)
+        return _synthetic(run, wrong)
     from mmtools.venues import gamma, stream
     from mmtools.venues.stream import LiveFeed
 
@@ -108,14 +114,14 @@ def describe(feed: Feed) -> str:
     return f"{feed.name} feed of {slugs[0] if len(slugs) == 1 else f'{len(slugs)} markets'}"
 
 
-def _synthetic(run: RunConfig) -> Feed:
+def _synthetic(run: RunConfig, wrong: type[Misconfigured] | type[BadRequest]) -> Feed:
     from mmtools.venues.synthetic import SyntheticFeed
 
     feed = SyntheticFeed(run.synthetic, seed=run.params.seed, duration_ms=_ms(run.duration_hours or DEFAULT_HOURS))
     unknown = [slug for slug in run.markets if slug not in {market.slug for market in feed.markets}]
     if unknown:
         slugs = ", ".join(market.slug for market in feed.markets)
-        raise Misconfigured(f"market {unknown[0]} is none of the synthetic feed's ({slugs}); name those, or say `feed: live`")
+        raise wrong(f"market {unknown[0]} is none of the synthetic feed's ({slugs}); name those, or say `feed: live`")
     return feed
 
 

@@ -56,6 +56,8 @@ class Fold:
         self.notional_e12 = 0
         self.pauses: Counter[str] = Counter()
         self.halts: list[Record] = []
+        self.clearings: list[Record] = []
+        """How each halt was cleared; one fewer than `halts` while the last one stands."""
         self.warnings: list[Record] = []
         self.rebalances: Counter[str] = Counter()
         self.mark: Record | None = None
@@ -64,12 +66,13 @@ class Fold:
         self.last_ms = 0
         self.status: str | None = None
         """How the last process ended, None when it did not say."""
-        self.latched = False
-        """Whether the last halt stands, as far as the journal knows."""
+        self.reduce_only = False
         self.interventions: list[Record] = []
         """What people did to the run while it ran, with the frame at which it took effect."""
         self.sent: dict[str, Order] = {}
         """Orders sent and not known to be gone."""
+        self.unanswered: set[str] = set()
+        """Keys of those that were neither accepted nor refused."""
         self.orders_made = 0
         self._place: dict[str, int] = {}
 
@@ -89,9 +92,10 @@ class Fold:
                 self.status = None
         self.ledger.add(record)
 
-    def place(self, slug: str) -> int:
-        """Return a market's place in the run's list."""
-        return self._place[slug]
+    @property
+    def latched(self) -> bool:
+        """Whether the last halt stands, as far as the journal knows."""
+        return len(self.clearings) < len(self.halts)
 
     def _begin(self, record: Record) -> None:
         if record.get("schema") != SCHEMA:
@@ -114,11 +118,13 @@ class Fold:
         )
         self.account.reserve(order)
         self.sent[order.key] = order
+        self.unanswered.add(order.key)
         self.orders_made += 1
         self.orders.sent += 1
         self.orders.routed += order.outcome is Outcome.NO
 
     def _accepted(self, record: Record) -> None:
+        self.unanswered.discard(record["key"])
         self.orders.accepted += 1
         self.orders.shares_accepted += self.sent[record["key"]].size
 
@@ -132,6 +138,7 @@ class Fold:
 
     def _forget(self, key: str) -> None:
         self.account.release(key)
+        self.unanswered.discard(key)
         self.sent.pop(key, None)
 
     def _filled(self, record: Record) -> None:
@@ -163,6 +170,9 @@ class Fold:
     def _merged(self, record: Record) -> None:
         self.account.merge(self._place[record["market"]], Shares(units.parse(record["size"])))
 
+    def _merge_gone(self, record: Record) -> None:
+        self.account.unlock_merge(self._place[record["market"]], Shares(units.parse(record["size"])))
+
     def _resolved(self, record: Record) -> None:
         place = self._place[record["market"]]
         mark = record["mark"]
@@ -180,17 +190,19 @@ class Fold:
 
     def _halted(self, record: Record) -> None:
         self.halts.append(record)
-        self.latched = True
         if "frame" in record:
             self.interventions.append(record)
 
-    def _intervened(self, record: Record) -> None:
+    def _stopped(self, record: Record) -> None:
+        self.interventions.append(record)
+
+    def _winds_down(self, record: Record) -> None:
+        self.reduce_only = True
         self.interventions.append(record)
 
     def _cleared(self, record: Record) -> None:
-        if not self.latched:
-            self.interventions.append(record)
-        self.latched = False
+        self.reduce_only = False
+        (self.clearings if self.latched else self.interventions).append(record)
 
     def _warned(self, record: Record) -> None:
         self.warnings.append(record)
@@ -211,12 +223,13 @@ _HANDLERS = {
     "fill": Fold._filled,
     "merge_sent": Fold._merge_sent,
     "merge": Fold._merged,
+    "merge_gone": Fold._merge_gone,
     "resolution": Fold._resolved,
     "mark": Fold._marked,
     "pause": Fold._paused,
     "halt": Fold._halted,
-    "stop": Fold._intervened,
-    "reduce_only": Fold._intervened,
+    "stop": Fold._stopped,
+    "reduce_only": Fold._winds_down,
     "cleared": Fold._cleared,
     "warning": Fold._warned,
     "rebalance": Fold._rebalanced,

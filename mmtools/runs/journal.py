@@ -20,8 +20,8 @@ LEDGER_KINDS = frozenset({"fill", "fee", "rebate", "merge", "resolution", "rever
 """What moves money or shares: these make the ledger hash."""
 PROCESS_KINDS = frozenset({"start", "end"})
 """Of the process that wrote them, not of the market: no part of what a simulation must repeat."""
-UNREPEATED_FIELDS = frozenset({"run_id", "wall", "version", "ws_latency_ms"})
-"""Fields that another process or another name of the run would write otherwise."""
+UNREPEATED_FIELDS = frozenset({"run_id", "wall", "version", "ws_latency_ms", "hypothesis"})
+"""Fields that another process, another name of the run or another remark on it would write otherwise."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -76,46 +76,46 @@ class DiskJournal:
     """
 
     def __init__(self, state: StateDir, run_id: str, *, start: Record, repeat: bool) -> None:
-        """start: what this process says of itself when it goes on; repeat: whether it simulates the run again from its first frame."""
+        """start: what this process says of itself before its first record when it goes on; repeat: whether it simulates the run again."""
         name = f"runs/{run_id}/journal.jsonl"
         self._run_id = run_id
-        self._line = 0
         self._log: RecordLog = state.log(name)
-        self._start = start
-        self._written: Iterator[bytes] | None = None
-        if repeat:
-            self._written = state.raw_records(name)
-        elif state.path(name).stat().st_size:
-            self._log.append(_encode(start))
+        self._start = start if state.path(name).stat().st_size else None
+        self._end: bytes | None = None
+        self._written: Iterator[bytes] = state.raw_records(name) if repeat else iter(())
+        self._line = 0
+        self._ahead = self._next_written()
+        """The record that the next one is compared with; None when all that was written is repeated."""
 
     def write(self, record: Record) -> bool:
         line = _encode(record)
-        before = self._next_written()
-        if before is None:
-            self._log.append(line)
+        if self._ahead is None:
+            if self._start is not None:
+                self._log.append(_encode(self._start))
+                self._start = None
+            if record["kind"] == "end":
+                self._end = line  # kept back until `sync`, so that an error on the way there leaves no run that calls itself ended
+            else:
+                self._log.append(line)
             return True
-        if before != line and canonical(msgspec.json.decode(before)) != canonical(msgspec.json.decode(line)):
+        if self._ahead != line and canonical(msgspec.json.decode(self._ahead)) != canonical(msgspec.json.decode(line)):
             raise Refused(
                 f"run {self._run_id}: line {self._line} of its journal is not what the same run would write now "
-                f"({_kind(before)} there, {record['kind']} here); nothing was appended: "
+                f"({_kind(self._ahead)} there, {record['kind']} here); nothing was appended: "
                 "run it again with --fresh or under another run_id"
             )
+        self._ahead = self._next_written()
         return False
 
     def repeating(self) -> bool:
         """Whether records of an earlier process are still ahead."""
-        return self._written is not None
+        return self._ahead is not None
 
     def _next_written(self) -> bytes | None:
-        if self._written is None:
-            return None
         for line in self._written:
             self._line += 1
             if _kind(line) not in PROCESS_KINDS:
                 return line
-        self._written = None
-        if self._line:
-            self._log.append(_encode(self._start))
         return None
 
     def flush(self) -> None:
@@ -123,6 +123,10 @@ class DiskJournal:
         self._log.flush()
 
     def sync(self) -> None:
+        """Write everything, the end of the run too, and wait until the disk holds it."""
+        if self._end is not None:
+            self._log.append(self._end)
+            self._end = None
         self._log.sync()
 
     def close(self) -> None:

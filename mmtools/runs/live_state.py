@@ -17,7 +17,7 @@ from mmtools.runs.journal import Record
 from mmtools.runs.records import average_entry, bps, features, iso, kill_switch_state, market_context, maybe_text
 from mmtools.state import StateDir
 from mmtools.trading.desk import Desk
-from mmtools.trading.market import Outcome, Quote, Skipped
+from mmtools.trading.market import Outcome, Quote, Side, Skipped
 from mmtools.units import ONE, text
 
 SCHEMA = "mmtools.live_state/1"
@@ -36,8 +36,9 @@ def now_iso() -> str:
 class Trend:
     """The total, minute by minute, in three sums: what a Sharpe ratio needs."""
 
-    def __init__(self) -> None:
-        self._last = 0
+    def __init__(self, total: int = 0) -> None:
+        """total: where it stands already, when a run is taken up."""
+        self._last = total
         self._count = 0
         self._sum = 0.0
         self._squares = 0.0
@@ -127,8 +128,8 @@ def _market(engine: Engine, desk: Desk, hours: float) -> Record:
     return {
         "description": view.market.description or view.market.slug,
         **{key: context[key] for key in ("mid_price", "best_bid", "best_ask", "spread_bps")},
-        "our_bid": _price(bid),
-        "our_ask": _price(ask),
+        "our_bid": _best(desk, Side.BUY),
+        "our_ask": _best(desk, Side.SELL),
         "why_no_bid": _why(bid),
         "why_no_ask": _why(ask),
         "position_yes": text(position.yes),
@@ -168,8 +169,10 @@ def _internals(engine: Engine, desk: Desk) -> Record:
     }
 
 
-def _price(side: Quote | Skipped | None) -> str | None:
-    return maybe_text(side.price) if isinstance(side, Quote) else None
+def _best(desk: Desk, side: Side) -> str | None:
+    """Return the best price, in YES terms, of our orders that may rest on a side."""
+    prices = [work.order.yes_price for work in desk.working.values() if work.order.yes_side is side]
+    return maybe_text(max(prices, key=lambda price: price * side.sign, default=None))
 
 
 def _why(side: Quote | Skipped | None) -> str | None:

@@ -6,6 +6,7 @@ journal current. Called by `quote-run`; it prints nothing and installs no signal
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 from mmtools import __version__, config
 from mmtools.config import RunConfig
-from mmtools.errors import Refused
+from mmtools.errors import Misconfigured, Refused
 from mmtools.runs import live_state, summary
 from mmtools.runs.engine import Engine, Intervention, Status, Watcher
 from mmtools.runs.fold import SCHEMA, Fold
@@ -22,8 +23,9 @@ from mmtools.runs.journal import DiskJournal, Record
 from mmtools.runs.live_state import Process, Trend, health, rebuild_trades
 from mmtools.runs.records import market_record
 from mmtools.runs.switch import Latch, Switch
-from mmtools.state import RecordLog, StateDir
+from mmtools.state import LEFTOVERS, RecordLog, StateDir
 from mmtools.trading.params import Params
+from mmtools.units import of, text
 from mmtools.venues.venue import Feed
 
 LIVE_STATE_EVERY_S = 5.0
@@ -64,8 +66,6 @@ def assumptions(params: Params) -> Record:
 
 def head(run_id: str, run: RunConfig, feed: Feed) -> Record:
     """Return the first record of a run's journal but for its time."""
-    from mmtools.units import of, text
-
     return {
         "kind": "run",
         "schema": SCHEMA,
@@ -93,16 +93,20 @@ def execute(
 ) -> Outcome:
     """Run to the end and leave the files of design section 4. on_engine gets the engine before it moves, for signal handlers.
 
-    Raises TryLater when the run is already running, Refused when it is finished, latched or another run by the same id.
+    fresh: throw away what an earlier run of this id left, unless its kill switch is closed. Raises TryLater when the run is
+    already running, Refused when it is finished, latched or another run by the same id.
     """
     with ExitStack() as held:
         held.enter_context(state.lock(f"runs/{run_id}"))
         if fresh:
+            _check_open(state, run_id)
             state.remove_tree(f"runs/{run_id}")
         past = _past(state, run_id)
         first = head(run_id, run, feed)
         if past is not None:
             _check_same(state, run_id, past, first, run)
+            if past.latched:
+                Switch(state, run_id).of_halt(len(past.halts) - 1, past.halts[-1])
         _check_open(state, run_id)
         name = f"runs/{run_id}/"
         state.write_text(name + "run.yaml", config.dump(run))
@@ -111,7 +115,7 @@ def execute(
         journal = DiskJournal(state, run_id, start=start, repeat=repeat)
         held.callback(journal.close)
         rebuild_trades(state, run_id)
-        watcher = _Files(state, run_id, journal, past, on_progress)
+        watcher = _Files(state, run_id, journal, past, on_progress, repeat=repeat)
         held.callback(watcher.close)
         engine = Engine(
             feed=feed,
@@ -124,11 +128,14 @@ def execute(
         )
         on_engine(engine)
         status = engine.run()
+        if past is not None and journal.repeating():
+            # Stopped before it had caught up: the files stand as the earlier process left them.
+            return _outcome(state, run_id, status, past)
         watcher.finish(engine)
-        result = summary.document(engine.fold, status=status.value)
+        outcome = _outcome(state, run_id, status, engine.fold)
         if status is Status.FINISHED:
-            _remember(state, run_id, result)
-        return Outcome(status=status, document=result, warnings=summary.warnings(engine.fold), folder=str(state.path(f"runs/{run_id}")))
+            _remember(state, run_id, outcome.document)
+        return outcome
 
 
 def fold_of(state: StateDir, run_id: str) -> Fold:
@@ -137,8 +144,14 @@ def fold_of(state: StateDir, run_id: str) -> Fold:
     if not state.exists(name):
         raise Refused(f"there is no run {run_id} in {state.root}; `report` without a run takes the newest")
     fold = Fold()
-    for record in state.records(name):
-        fold.add(record)
+    for number, record in enumerate(state.records(name), start=1):
+        try:
+            fold.add(record)
+        except (LookupError, ValueError, TypeError, AttributeError) as e:  # whatever a hand-made record can lack or contradict
+            raise Refused(
+                f"run {run_id}: line {number} of its journal does not follow from those before it; "
+                f"restore {state.path(name)}, or give another run_id, or --fresh to throw it away"
+            ) from e
     if not fold.run:
         raise Refused(f"run {run_id} was cut off before it wrote anything; run it again")
     return fold
@@ -146,13 +159,25 @@ def fold_of(state: StateDir, run_id: str) -> Fold:
 
 def runs(state: StateDir) -> list[str]:
     """Return the ids of all runs that have a journal, the one written to last at the end."""
-    journals = [state.path(name) for name in state.names("runs/*/journal.jsonl")]
+    found = [state.path(name) for name in state.names("runs/*/journal.jsonl")]
+    journals = [path for path in found if not path.parent.name.endswith(LEFTOVERS)]
     return [path.parent.name for path in sorted(journals, key=lambda path: (path.stat().st_mtime_ns, path.parent.name))]
 
 
 def status_of(state: StateDir, run_id: str, fold: Fold) -> str:
     """Return how a run stands: as its journal says it ended, else whether someone holds its lock."""
-    return fold.status or ("running" if state.is_locked(f"runs/{run_id}") else "unfinished")
+    if fold.status is not None:
+        return fold.status
+    return "running" if state.is_locked(f"runs/{run_id}") else "halted" if fold.latched else "unfinished"
+
+
+def _outcome(state: StateDir, run_id: str, status: Status, fold: Fold) -> Outcome:
+    return Outcome(
+        status=status,
+        document=summary.document(fold, status=status.value),
+        warnings=summary.warnings(fold),
+        folder=str(state.path(f"runs/{run_id}")),
+    )
 
 
 def _past(state: StateDir, run_id: str) -> Fold | None:
@@ -167,8 +192,7 @@ def _check_same(state: StateDir, run_id: str, past: Fold, first: Record, run: Ru
         _remember(state, run_id, summary.document(past))
         raise Refused(f"run {run_id} is finished; `report {run_id}` shows it; give another run_id, or --fresh to throw it away")
     if past.run["config_sha256"] != first["config_sha256"]:
-        old = config.load(state.path(f"runs/{run_id}/run.yaml"))
-        differ = "; ".join(config.differences(old, run)) or "its run.yaml was changed"
+        differ = _differences(state, run_id, run)
         raise Refused(f"run {run_id} was started with another config ({differ}); give another run_id, or --fresh to throw it away")
     if past.run["feed"] != first["feed"]:
         was = past.run["feed"]
@@ -177,6 +201,15 @@ def _check_same(state: StateDir, run_id: str, past: Fold, first: Record, run: Ru
             f"run {run_id} was started on another feed ({was['name']} {was['sha256'][:12]}, now {now['name']} {now['sha256'][:12]}); "
             "give another run_id, or --fresh to throw it away"
         )
+
+
+def _differences(state: StateDir, run_id: str, run: RunConfig) -> str:
+    """Say what is another in a config than in the run.yaml of an earlier process."""
+    try:
+        old = config.load(state.path(f"runs/{run_id}/run.yaml"))
+    except Misconfigured as e:
+        return f"which, cannot be told: {e}"
+    return "; ".join(config.differences(old, run)) or "its run.yaml was changed since"
 
 
 def _check_open(state: StateDir, run_id: str) -> None:
@@ -199,30 +232,35 @@ def _remember(state: StateDir, run_id: str, result: Record) -> None:
 class _Files(Watcher):
     """Keeps trades, health and live state of a run current, and hears what people ask for through its kill switch."""
 
-    def __init__(self, state: StateDir, run_id: str, journal: DiskJournal, past: Fold | None, on_progress: Callable[[float], None]) -> None:
+    def __init__(
+        self, state: StateDir, run_id: str, journal: DiskJournal, past: Fold | None, on_progress: Callable[[float], None], *, repeat: bool
+    ) -> None:
+        """past: what an earlier process left; repeat: whether it is simulated again, else it is taken up where it ended."""
+        past = past or Fold()
         self._state = state
         self._name = f"runs/{run_id}/"
         self._switch = Switch(state, run_id)
-        self._switch_seen_ns = -1
         self._journal = journal
         self._trades: RecordLog = state.log(self._name + "trades.jsonl")
         self._health: RecordLog = state.log(self._name + "health.jsonl")
-        self._repeated = [] if past is None else list(past.interventions)
-        self._halts_seen = 0
-        self._process, self._trend = Process(), Trend()
+        self._told = {(record["kind"], record.get("latch")) for record in past.interventions}
+        """What the journal holds of the switch: kinds of intervention and places of latches."""
+        self._repeated = deque(past.interventions if repeat else ())
+        self._clearings = deque(past.clearings if repeat else ())
+        self._halts = 0 if repeat else len(past.clearings)
+        """Halts that are over; the next one is known by this number."""
+        self._process, self._trend = Process(), Trend(0 if repeat else past.account.total())
         self._next_state_s = self._next_look_s = 0.0
         self._on_progress = on_progress
 
     # ---- what people did and do
 
     def repeated(self, frame: int) -> Sequence[Intervention]:
-        if not self._repeated or self._repeated[0]["frame"] != frame or not self._journal.repeating():
-            return ()
         due = []
         while self._repeated and self._repeated[0]["frame"] == frame:
-            record = self._repeated.pop(0)
+            record = self._repeated.popleft()
             why = record["detail"] if record["kind"] == "halt" else record["why"]
-            due.append(Intervention(kind=record["kind"], by=record["by"], why=why))
+            due.append(Intervention(kind=record["kind"], by=record["by"], why=why, latch=record["latch"]))
         return due
 
     def look(self, engine: Engine) -> Sequence[Intervention]:
@@ -233,41 +271,30 @@ class _Files(Watcher):
         if now_s < self._next_look_s:
             return ()
         self._next_look_s = now_s + LOOK_EVERY_S
-        changed_ns = self._switch.changed_ns()
-        if changed_ns == self._switch_seen_ns:
-            return ()
-        self._switch_seen_ns = changed_ns
         return [asked for place, latch in enumerate(self._switch.latches()) if (asked := self._asked(place, latch)) is not None]
 
     def _asked(self, place: int, latch: Latch) -> Intervention | None:
-        """Return what a latch asks of a run that goes on, and note that the journal will hold it."""
-        by, detail = latch["by"], latch["detail"]
-        if not latch["reduce_only"]:
-            return Intervention(kind="halt", by=by, why=detail) if latch["cleared"] is None else None
-        if latch["cleared"] is None and not latch["journalled"]:
-            self._switch.note(place, journalled=True)
-            return Intervention(kind="reduce_only", by=by, why=detail)
-        if latch["cleared"] is not None and latch["journalled"] and not latch["clear_journalled"]:
-            self._switch.note(place, clear_journalled=True)
-            return Intervention(kind="cleared", by=latch["cleared"]["by"], why=latch["cleared"]["why"])
-        return None
+        """Return what a latch asks of this run that its journal does not hold yet."""
+        cleared = latch["cleared"]
+        if cleared is None:
+            asked = Intervention(kind="reduce_only" if latch["reduce_only"] else "halt", by=latch["by"], why=latch["detail"], latch=place)
+        elif ("reduce_only", place) in self._told:
+            asked = Intervention(kind="cleared", by=cleared["by"], why=cleared["why"], latch=place)
+        else:
+            return None
+        if (asked.kind, place) in self._told:
+            return None
+        self._told.add((asked.kind, place))
+        return asked
 
     def halted(self, engine: Engine, halt: Record) -> Intervention | None:
-        """Latch the switch, unless this is the repetition of a halt: then say who cleared it since."""
-        halts = [(place, latch) for place, latch in enumerate(self._switch.latches()) if not latch["reduce_only"]]
-        journalled = [latch for _, latch in halts if latch["journalled"]]
-        place, self._halts_seen = self._halts_seen, self._halts_seen + 1
-        if engine.resumed:
-            place += engine.past_halts
-        if place < len(journalled):
-            cleared = journalled[place]["cleared"]
-            return None if cleared is None else Intervention(kind="cleared", by=cleared["by"], why=cleared["why"])
-        waiting = next((at for at, latch in halts if not latch["journalled"] and latch["cleared"] is None), None)
-        if waiting is not None:
-            self._switch.note(waiting, journalled=True)
-        else:
-            self._switch.latch(reason=halt["why"], detail=halt["detail"], by=halt.get("by", "quote-run"), journalled=True)
-        return None
+        """Close the switch, unless this halt was cleared: then say by whom, as the journal has it or else the switch."""
+        number, self._halts = self._halts, self._halts + 1
+        if self._clearings:
+            record = self._clearings.popleft()
+            return Intervention(kind="cleared", by=record["by"], why=record["why"], latch=record["latch"])
+        cleared = self._switch.of_halt(number, halt)["cleared"]
+        return None if cleared is None else Intervention(kind="cleared", by=cleared["by"], why=cleared["why"])
 
     # ---- files
 
@@ -278,9 +305,9 @@ class _Files(Watcher):
     def turned(self, engine: Engine) -> None:
         self._trades.flush()
 
-    def minute(self, engine: Engine) -> None:
+    def minute(self, engine: Engine, *, repeated: bool) -> None:
         self._trend.minute(engine.maker.account.total())
-        if not self._journal.repeating():
+        if not repeated:
             self._health.append(live_state.encode(health(engine, self._process)))
             self._health.flush()
         end_ms = engine.end_ms or getattr(engine.feed, "last_ms", None)
@@ -288,10 +315,10 @@ class _Files(Watcher):
             self._on_progress((engine.now_ms - engine.began_ms) / (end_ms - engine.began_ms))
 
     def finish(self, engine: Engine) -> None:
-        """Leave every file as the run ended."""
-        self._journal.sync()
+        """Leave every file as the run ended. The journal last: what it calls ended is whole, and is not begun again."""
         self._trades.sync()
         self._write_state(engine)
+        self._journal.sync()
 
     def close(self) -> None:
         self._trades.close()

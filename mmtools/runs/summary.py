@@ -92,10 +92,10 @@ def table(result: dict[str, Any], *, warnings: list[str], folder: str | None) ->
 
 def warnings(fold: Fold) -> list[str]:
     """Return each warning once, with the markets it was said of."""
-    said: dict[str, list[str]] = {}
+    said: dict[str, dict[str, None]] = {}  # a process that takes a run up says all of it again
     for record in fold.warnings:
-        said.setdefault(record["text"], []).append(record["market"])
-    return [f"{message} ({_some(slugs)})" for message, slugs in said.items()]
+        said.setdefault(record["text"], {})[record["market"]] = None
+    return [f"{message} ({_some(list(slugs))})" for message, slugs in said.items()]
 
 
 def _some(slugs: list[str]) -> str:

@@ -1,9 +1,11 @@
 """The kill switch of a paper or replay run: `runs/<run_id>/kill.json`, a list of latches and who cleared them.
 
-The engine latches when a limit breaks; a person latches and clears with `halt`. Nothing is ever deleted from it: a run that
-is simulated again must find which of its halts had been cleared. The switch of live accounts is another file.
+The engine latches when a limit breaks; a person latches and clears with `halt`. Nothing is ever deleted from it: the journal
+names a latch by its place in the list. What the journal holds of a latch is not kept here, so that no kill can come between
+the two. The switch of live accounts is another file.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,15 +31,8 @@ class Switch:
         """Return the latch that forbids this run, None when none does; a run that winds down may go on."""
         return next((latch for latch in self.latches() if latch["cleared"] is None and not latch["reduce_only"]), None)
 
-    def changed_ns(self) -> int:
-        """Return a stamp that differs after a change; 0 when there is no file."""
-        try:
-            return self._state.path(self._name).stat().st_mtime_ns
-        except FileNotFoundError:
-            return 0
-
-    def latch(self, *, reason: str, detail: str, by: str, reduce_only: bool = False, journalled: bool = False) -> None:
-        """Close the switch. journalled: whether the run's journal holds this halt."""
+    def latch(self, *, reason: str, detail: str, by: str, reduce_only: bool = False, halt: int | None = None) -> None:
+        """Close the switch. halt: which halt of the run's journal this is, counted from 0; None for what a person asks for."""
         with self._state.edit(self._name, schema=SCHEMA) as body:
             body.setdefault("latches", []).append(
                 {
@@ -46,9 +41,8 @@ class Switch:
                     "by": by,
                     "since": _now(),
                     "reduce_only": reduce_only,
-                    "journalled": journalled,
+                    "halt": halt,
                     "cleared": None,
-                    "clear_journalled": False,
                 }
             )
 
@@ -62,10 +56,17 @@ class Switch:
                     closed += 1
         return closed
 
-    def note(self, place: int, **flags: bool) -> None:
-        """Mark in a latch what the journal holds of it."""
-        with self._state.edit(self._name, schema=SCHEMA) as body:
-            body["latches"][place].update(flags)
+    def of_halt(self, number: int, halt: Mapping[str, Any]) -> Latch:
+        """Return the latch of a halt that stands in the run's journal; close the switch when there is none for it.
+
+        number: which of the journal's halts it is, counted from 0; a halt that a person asked for names the latch. A kill can
+        come between the journal and the switch, so whoever finds a halt in the journal asks again.
+        """
+        for place, latch in enumerate(self.latches()):
+            if latch["halt"] == number or halt.get("latch") == place:
+                return latch
+        self.latch(reason=halt["why"], detail=halt["detail"], by=halt.get("by", "quote-run"), halt=number)
+        return self.latches()[-1]
 
 
 def _now() -> str:

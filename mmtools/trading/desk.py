@@ -58,6 +58,19 @@ class Desk:
         selling = (work.left for work in self.working.values() if work.order.side is Side.SELL and work.order.outcome is outcome)
         return Shares(account.free_stock(self.place, outcome) + sum(selling))
 
+    def exposure(self, account: Account) -> Usdc:
+        """Return what is lost in the market's worse outcome if every order fills that loses there: bids if NO wins, asks if YES does."""
+        position = account.positions[self.place]
+        cost = position.cost_yes + position.cost_no
+        if_no, if_yes = cost - position.no, cost - position.yes
+        for work in self.working.values():
+            order = work.order
+            if order.yes_side is Side.BUY:
+                if_no += units.pay(order.yes_price, work.left)
+            else:
+                if_yes += units.pay(units.ONE - order.yes_price, work.left)
+        return Usdc(max(0, if_no, if_yes))
+
     def refuse(self, order: Order, reason: ev.Rejection) -> None:
         """Take notice that the venue refused an order: the same again at once would be refused again."""
         kind = (order.outcome, order.side)
@@ -156,7 +169,7 @@ class Planner:
             return plan
         snapped = snap(unsnapped, self.inputs)
         left = int(money)
-        short = False
+        short = self.low_balance
         for side in plan.order:
             at = snapped.bid if side is Side.BUY else snapped.ask
             wished, quote = self._wish(side, at)

@@ -236,7 +236,7 @@ class Maker:
         if event is None or self._caps.event is None:
             return Usdc(0)
         others = (other for other in self.desks if other is not desk and other.market.event == event)
-        return Usdc(sum(self.account.worst_loss(other.place) + self.account.resting_buys(other.place) for other in others))
+        return Usdc(sum(other.exposure(self.account) for other in others))
 
     def _money(self, desk: Desk) -> Usdc:
         """Return what this market may spend on resting buys: its share of all cash, as far as no other market holds it.

@@ -55,34 +55,19 @@ class Pool:
     def decreased(self, ours: Sequence[Queued], before: int, after: int, turn: int, now_ms: int, *, snapshots: bool) -> None:
         """The level lost size: prints explain it, now or within `explain_ms`; what none explains was a cancel."""
         self._expire(ours, now_ms, snapshots)
-        left = before - after
-        for printed in self._prints:
-            explained = min(left, printed.left)
-            if not explained:
-                continue
-            printed.left -= explained
-            left -= explained
+        explained, left = _match(self._prints, before - after)
+        for printed_turn, shares in explained:
             for order in ours:
                 # It came after this print but before its decrease: what the print took still stood in the level it counted.
-                if order.turn > printed.turn and order.ahead != UNKNOWN_QUEUE:
-                    order.ahead = max(order.ahead - explained, 0)
-        _drop_spent(self._prints)
+                if order.turn > printed_turn and order.ahead != UNKNOWN_QUEUE:
+                    order.ahead = max(order.ahead - shares, 0)
         if left >= LOT:
             self._decreases.append(_Pending(now_ms, turn, left, after))
 
     def printed(self, ours: Sequence[Queued], size: int, turn: int, now_ms: int, *, snapshots: bool) -> list[tuple[int, int]]:
         """A taker traded here; return the decreases that had shown it before, as (turn, shares). The queue is the caller's to eat."""
         self._expire(ours, now_ms, snapshots)
-        shown = []
-        left = size
-        for decrease in self._decreases:
-            explained = min(left, decrease.left)
-            if not explained:
-                continue
-            decrease.left -= explained
-            left -= explained
-            shown.append((decrease.turn, explained))
-        _drop_spent(self._decreases)
+        shown, left = _match(self._decreases, size)
         if left >= LOT:
             self._prints.append(_Pending(now_ms, turn, left))
         return shown
@@ -96,8 +81,6 @@ class Pool:
         expired = now_ms - self._params.explain_ms
         while self._decreases and self._decreases[0].at_ms < expired:
             gone = self._decreases.popleft()
-            if gone.left < LOT:
-                continue
             for order in ours:
                 if order.turn < gone.turn and order.ahead > 0:
                     order.ahead = self._after_cancel(order.ahead, gone.level + gone.left, gone.level)
@@ -109,6 +92,23 @@ class Pool:
         shares = ahead_after_cancel(self._params.queue_model, self._params.queue_power, ahead / ONE, before / ONE, after / ONE)
         # A part of a millionth stays ahead of us; the first rounding only takes back the noise of the floats.
         return math.ceil(round(shares * ONE, 3))
+
+
+def _match(waiting: deque[_Pending], size: int) -> tuple[list[tuple[int, int]], int]:
+    """Take `size` from what waits, oldest first; return what was taken as (turn, shares), and how much of `size` found nothing.
+
+    A rest of less than a lot is rounding and waits no more.
+    """
+    taken = []
+    while size and waiting:
+        first = waiting[0]
+        shares = min(size, first.left)
+        first.left -= shares
+        size -= shares
+        taken.append((first.turn, shares))
+        if first.left < LOT:
+            waiting.popleft()
+    return taken, size
 
 
 def ahead_after_cancel(model: QueueModel, power: float, ahead: float, before: float, after: float) -> float:
@@ -143,8 +143,3 @@ def _behind_probability(model: QueueModel, n: float, ahead: float, behind: float
     if model == "log":
         return math.log1p(behind) / (math.log1p(behind) + math.log1p(ahead))
     return math.log1p(behind) / math.log1p(behind + ahead)
-
-
-def _drop_spent(pending: deque[_Pending]) -> None:
-    while pending and pending[0].left < LOT:
-        pending.popleft()

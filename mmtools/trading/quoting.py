@@ -1,4 +1,4 @@
-"""decide(): a bid and an ask in YES terms. Opinions are floats in ticks; they are snapped to the grid once, here.
+"""Where to quote: a bid and an ask in YES terms. Opinions are floats in ticks; they are snapped to the grid once, here.
 
 A model says where to quote before the grid is thought of (`unsnapped`); `snap` makes legal prices of it: bid < fair < ask,
 at least one tick apart, never crossing the market. Sizes and money are the business of `desk`, tokens that of `orders`.

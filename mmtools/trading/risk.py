@@ -1,7 +1,7 @@
 """Limits and switches: the gates before any order, and what ends a run. Reasons are `market.Why`; the maker acts on them.
 
-`gate` speaks for a whole market, `Limits` for the run, `Requests` for the venue's patience. Caps on size are numbers the
-maker asks for here (`room`). No orders in here.
+`gate` speaks for a whole market, `Limits` for the run, `Requests` for the venue's patience. Caps on size are numbers that the
+desk asks for here (`room`, `net_room`). No orders in here.
 """
 
 from collections import deque

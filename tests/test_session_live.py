@@ -1,0 +1,225 @@
+"""A live feed on paper: a run that was killed goes on with its ledger, and without its orders."""
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
+    with runner_of_the_game(tmp_path, monkeypatch) as lent:
+        yield lent
+
+
+class LiveFeed:
+    """A feed that calls itself live and says what a script says: each process hears another part."""
+
+    name = "live"
+    sha256 = "the tokens"
+
+    def __init__(self, script: Script, folder: Path) -> None:
+        self._tape = recording.read(script.write(folder / "part.jsonl"))
+        self.markets = self._tape.markets
+
+    def rows(self) -> Iterator[Row]:
+        return self._tape.rows()
+
+
+def live(runner: Runner, script: Script, tmp_path: Path, **params: Any) -> Runner:
+    """Return the same run on another part of the live feed."""
+    run = RunConfig(feed="live", markets=("hail",), params=Params(**{**PARAMS, **params}))
+    return Runner(runner.state.root, run, LiveFeed(script, tmp_path))
+
+
+def later() -> Script:
+    """What comes after `game` was cut off at minute 2 or before."""
+    script = Script().book(200).taker(202, "SELL", "0.46", 30).taker(202, "BUY", "0.49", 30).book(215, LOWER_BIDS, LOWER_ASKS)
+    return script.taker(225, "BUY", "0.48", 30).book(280)
+
+
+def assert_is_consistent(runner: Runner) -> None:
+    """Nothing is counted twice: every key and trade is there once, and the files agree."""
+    keys = [record["key"] for record in runner.of_kind("place")]
+    trades = [record["trade"] for record in runner.of_kind("fill")]
+    assert len(set(keys)) == len(keys)
+    assert len({trade["trade_id"] for trade in trades}) == len(trades)
+    assert [json.loads(line) for line in runner.bytes_of("trades.jsonl").splitlines()] == trades
+    gone = [record["key"] for record in runner.of_kind("gone") + runner.of_kind("rejected")]
+    assert sorted(gone) == sorted(keys)
+    account = session.fold_of(runner.state, RUN_ID).account
+    bought = {token: 0 for token in ("YES", "NO")}
+    cash = parse("12")
+    for trade in trades:
+        sign = 1 if trade["side"] == "BUY" else -1
+        bought[trade["token"]] += sign * parse(trade["fill_qty"])
+        money = parse(trade["fill_price"]) * parse(trade["fill_qty"])
+        cash -= sign * (-(-money // ONE) if sign > 0 else money // ONE)
+    merged = sum(parse(record["size"]) for record in runner.of_kind("merge"))
+    position = account.positions[0]
+    assert (position.yes, position.no) == (bought["YES"] - merged, bought["NO"] - merged)
+    assert (account.cash, account.reserved, position.merging) == (cash + merged, 0, 0)
+
+
+def test_a_live_run_goes_on_with_its_ledger_and_without_its_orders(runner: Runner, tmp_path: Path) -> None:
+    live(runner, game(), tmp_path).cut_off(5)
+    before = session.fold_of(runner.state, RUN_ID)
+    assert set(before.sent) == {"o5", "o6"}
+    again = live(runner, later(), tmp_path)
+    document = again.start().document
+    assert [record["cause"] for record in again.of_kind("gone") if record["key"] in ("o5", "o6")] == ["cancelled"] * 2
+    fills, orders = again.of_kind("fill"), again.of_kind("place")
+    assert len(fills) > before.fills == 3
+    assert [record["trade"]["trade_id"] for record in fills] == [f"paper-t{n}" for n in range(1, len(fills) + 1)]
+    assert [record["key"] for record in orders] == [f"o{n}" for n in range(1, len(orders) + 1)]
+    assert document["duration_s"] == 280
+    assert document["fills"]["count"] == len(fills)
+    assert document == summary.document(session.fold_of(again.state, RUN_ID))
+    assert [record["wall"] > "2026" for record in again.of_kind("start")] == [True]
+    assert_is_consistent(again)
+
+
+def test_an_order_of_a_live_run_that_nobody_had_answered_is_unknown_after_a_kill(runner: Runner, tmp_path: Path) -> None:
+    live(runner, Script().book(0).book(0.02), tmp_path, latency_ms=40).cut_off(1)
+    again = live(runner, Script().book(60), tmp_path, latency_ms=40)
+    orders = again.start({1: stop}).document["orders"]
+    first = [record for record in again.of_kind("gone") if record["key"] in ("o1", "o2")]
+    assert [record["cause"] for record in first] == ["unknown"] * 2
+    assert orders["cancelled"] == 0
+    assert orders["unknown"] == orders["sent"] - orders["accepted"]
+
+
+def test_pairs_that_a_killed_live_run_was_merging_can_be_merged_again(runner: Runner, tmp_path: Path) -> None:
+    script = game().book(151)
+    first = live(runner, script, tmp_path, merge_latency_ms=30_000)
+    wind_down = {4: lambda moving: runner.switch.latch(reason="manual", detail="out", by="anna", reduce_only=True)}
+    first.cut_off(6, wind_down)
+    assert [record["size"] for record in first.of_kind("merge_sent")] == ["6"]
+    assert first.of_kind("merge") == []
+    again = live(runner, later(), tmp_path, merge_latency_ms=30_000)
+    document = again.start().document
+    assert [record["size"] for record in again.of_kind("merge_gone")] == ["6"]
+    assert [record["size"] for record in again.of_kind("merge_sent")] == ["6", "6"]
+    assert [record["size"] for record in again.of_kind("merge")] == ["6"]
+    assert document["capital"]["free"] == "9.98"
+    assert_is_consistent(again)
+
+
+def test_the_limits_of_a_live_run_outlive_it(runner: Runner, tmp_path: Path) -> None:
+    live(runner, game(), tmp_path).cut_off(7)
+    mark = session.fold_of(runner.state, RUN_ID).mark
+    assert mark is not None
+    assert mark["limits"]["peak"] == "0.12"
+    seen: list[tuple[str, str]] = []
+
+    def look(moving: Engine) -> None:
+        limits = moving.maker.limits
+        seen.append((text(limits.peak), text(limits.deepest)))
+
+    live(runner, later(), tmp_path).start({0: look})
+    assert seen == [(mark["limits"]["peak"], mark["limits"]["deepest"])]
+
+
+def test_a_live_run_that_had_lost_before_the_kill_halts_on_what_it_loses_after(runner: Runner, tmp_path: Path) -> None:
+    """Between 0.12 at the peak before the kill and 0.08 after it, neither part alone loses 0.07."""
+    calm = Script().book(200).book(210, {"0.43": 200}, {"0.44": 150}).book(215)
+    live(runner, game(), tmp_path, max_drawdown=0.07).cut_off(7)
+    outcome = live(runner, calm, tmp_path, max_drawdown=0.07).start()
+    assert outcome.status is Status.HALTED
+    (halt,) = outcome.document["halts"]
+    assert "below the peak of 0.12" in halt["detail"]
+
+
+def test_a_halted_live_run_is_refused_until_cleared_and_says_who_cleared_it(runner: Runner, tmp_path: Path) -> None:
+    assert live(runner, game(), tmp_path, max_drawdown=0.03).start().status is Status.HALTED
+    again = live(runner, later(), tmp_path, max_drawdown=0.03)
+    with pytest.raises(Refused, match="halted since"):
+        again.start()
+    runner.switch.clear(**CLEARED)
+    assert again.start({2: stop}).status is Status.STOPPED
+    (cleared,) = again.of_kind("cleared")
+    assert (cleared["by"], cleared["why"]) == ("ben", "looked")
+    assert_is_consistent(again)
+
+
+def test_a_live_run_killed_between_its_halt_and_the_latch_does_not_start(runner: Runner, tmp_path: Path) -> None:
+    live(runner, game(), tmp_path, max_drawdown=0.03).start()
+    (runner.folder / "kill.json").unlink()
+    with pytest.raises(Refused, match="halted since"):
+        live(runner, later(), tmp_path, max_drawdown=0.03).start()
+
+
+def test_the_second_halt_of_a_live_run_is_a_latch_of_its_own(runner: Runner, tmp_path: Path) -> None:
+    live(runner, game(), tmp_path, max_drawdown=0.03).start()
+    runner.switch.clear(**CLEARED)
+    again = live(runner, later(), tmp_path, max_drawdown=0.03)
+    assert again.start().status is Status.HALTED
+    assert [(latch["halt"], latch["cleared"] is None) for latch in runner.switch.latches()] == [(0, False), (1, True)]
+
+
+def test_a_live_run_that_winds_down_still_does_after_a_kill(runner: Runner, tmp_path: Path) -> None:
+    runner.switch.latch(reason="manual", detail="out", by="anna", reduce_only=True)
+    live(runner, game(), tmp_path).cut_off(3)
+    again = live(runner, later(), tmp_path)
+    again.start()
+    assert again.of_kind("place") == []
+    assert len(again.of_kind("reduce_only")) == 1
+    assert again.live_state()["markets"]["hail"]["kill_switch"] == "reduce_only"
+
+
+def test_a_live_run_whose_winding_down_was_cleared_while_it_was_dead_quotes_again(runner: Runner, tmp_path: Path) -> None:
+    runner.switch.latch(reason="manual", detail="out", by="anna", reduce_only=True)
+    live(runner, game(), tmp_path).cut_off(3)
+    runner.switch.clear(**CLEARED)
+    again = live(runner, later(), tmp_path)
+    again.start()
+    (cleared,) = again.of_kind("cleared")
+    assert (cleared["by"], cleared["latch"]) == ("ben", 0)
+    assert {record["token"] for record in again.of_kind("place")} >= {"YES", "NO"}
+
+
+def test_a_live_run_taken_up_after_its_time_ends_at_once_and_at_its_time(runner: Runner, tmp_path: Path) -> None:
+    first, again = live(runner, game(), tmp_path), live(runner, later(), tmp_path)
+    first.run = again.run = msgspec.structs.replace(first.run, duration_hours=180 / 3600)
+    first.cut_off(7)
+    fills = len(first.of_kind("fill"))
+    outcome = again.start()
+    assert outcome.status is Status.FINISHED
+    assert outcome.document["duration_s"] == 180
+    assert len(again.of_kind("fill")) == fills
+    assert_is_consistent(again)
+
+
+def test_a_live_run_whose_market_was_over_pays_out_once(runner: Runner, tmp_path: Path) -> None:
+    over = Script().book(0).taker(1, "SELL", "0.46", 30).book(10).resolved(20, yes=True).book(30)
+    live(runner, over, tmp_path).cut_off(4)
+    again = live(runner, Script().resolved(100, yes=True).book(101), tmp_path)
+    document = again.start().document
+    assert document["capital"]["free"] == "17.3"
+    assert len(again.of_kind("resolution")) == 1
+    assert again.of_kind("place")[-1]["at_ms"] < again.of_kind("resolution")[0]["at_ms"]
+
+
+def test_the_warnings_of_a_live_run_are_shown_once_however_often_it_is_started(runner: Runner, tmp_path: Path) -> None:
+    first = live(runner, game(), tmp_path)
+    first.cut_off(3)
+    said = summary.warnings(session.fold_of(runner.state, RUN_ID))
+    assert said
+    assert live(runner, later(), tmp_path).start().warnings == said
+
+
+def kill_at_every_write_of_a_live_run(runner: Runner, kind: Kind, tmp_path: Path) -> None:
+    for outcome in every_fault(kind, lambda: live(runner, game(), tmp_path).start() and 0):
+        assert outcome.signal == (signal.SIGKILL if outcome.reached else None), outcome.stderr
+        if not outcome.reached:
+            return
+        again = live(runner, later(), tmp_path)
+        if not again.of_kind("end"):  # else it was over
+            document = again.start().document
+            assert document == summary.document(session.fold_of(again.state, RUN_ID))
+        assert_is_consistent(again)
+        runner.forget()
+
+
+def test_a_live_run_killed_within_any_write_goes_on_with_what_it_owns(runner: Runner, tmp_path: Path) -> None:
+    kill_at_every_write_of_a_live_run(runner, "kill-half", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["kill-before", "kill-after"])
+def test_a_live_run_killed_around_any_write_goes_on_with_what_it_owns(runner: Runner, kind: Kind, tmp_path: Path) -> None:
+    kill_at_every_write_of_a_live_run(runner, kind, tmp_path)
