@@ -20,7 +20,8 @@ ONE = 1_000_000
 LOT = Shares(10_000)
 """Orders are sent in hundredths of a share."""
 
-_DECIMAL = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9]{1,18}))?", re.ASCII)
+_DECIMAL = re.compile(r"(-?)(?=\.?[0-9])([0-9]{0,15})(?:\.([0-9]{1,18}))?", re.ASCII)
+"""The venue's own examples write .48 for 0.48."""
 
 
 @lru_cache(maxsize=16384)
@@ -37,7 +38,7 @@ def parse(text: str) -> int:
         if fraction[6:].strip("0"):
             raise ValueError(f"{text!r} has more than six decimals")
         fraction = fraction[:6]
-    amount = int(whole) * ONE + int(fraction.ljust(6, "0"))
+    amount = int(whole or 0) * ONE + int(fraction.ljust(6, "0"))
     return -amount if sign else amount
 
 

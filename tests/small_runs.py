@@ -11,6 +11,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 
 from mmtools.config import RunConfig
 from mmtools.errors import Refused
-from mmtools.runs import engine, session
+from mmtools.runs import engine, session, summary
 from mmtools.runs.engine import Engine, Intervention, Status
 from mmtools.runs.session import Outcome
 from mmtools.runs.switch import Switch
@@ -108,6 +109,16 @@ class Interrupted:
                 self._within[frame]()
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a run has left behind, without wall-clock times and what a process says of itself."""
+
+    document: Record
+    told: list[Record]
+    trades: bytes
+    latches: int
+
+
 class Runner:
     """Runs of one feed and one config in a state folder of their own."""
 
@@ -161,6 +172,10 @@ class Runner:
     def bytes_of(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()
 
+    def left(self) -> Left:
+        document = summary.document(session.fold_of(self.state, RUN_ID))
+        return Left(document, self.told(), self.bytes_of("trades.jsonl"), len(self.switch.latches()))
+
     def files(self) -> dict[str, bytes]:
         """Return the content of every file of the run."""
         return {path.name: path.read_bytes() for path in self.folder.iterdir()}
@@ -200,6 +215,16 @@ def through_halts(runner: Runner, before: Happenings | None = None) -> Outcome:
             continue
         if outcome.status is not Status.HALTED:
             return outcome
+
+
+def to_the_end(runner: Runner, play: Callable[[Runner], Outcome] | None = None) -> Left:
+    """Start (as `play` does) and return what is left; a run that had written its end already is left as it is."""
+    try:
+        (play or Runner.start)(runner)
+    except Refused as refused:
+        if f"run {RUN_ID} is finished" not in str(refused):
+            raise
+    return runner.left()
 
 
 def latch_once(runner: Runner) -> Callable[[Engine], None]:

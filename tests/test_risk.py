@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from worlds import ASKS, BIDS, NOON_MS, World, market, price, shares, show, usdc, view
 
-from mmtools.trading.market import Outcome, Side, Skipped, Why
+from mmtools.trading.market import FeeSchedule, Outcome, Side, Skipped, Why
 from mmtools.trading.params import Params
 from mmtools.trading.risk import DAY_MS, ERROR_WINDOW_MS, FEWEST_REQUESTS, Caps, Limits, Requests, Stand, gate, in_gap, unknown_facts
 from mmtools.trading.signals import MarketView
@@ -84,6 +84,13 @@ def test_the_gates_answer_in_their_order() -> None:
 def test_facts_that_the_source_does_not_give_pass_and_are_named() -> None:
     assert unknown_facts(market()) == ["end date", "whether it accepts orders", "fees", "event"]
     assert unknown_facts(market(end_ms=NOON_MS, accepting=False, event="game")) == ["fees"]
+
+
+def test_a_fact_that_a_live_source_leaves_out_forbids_quoting_but_an_unknown_event_does_not() -> None:
+    told = market(end_ms=NOON_MS + 10 * DAY_MS, accepting=True, fees=FeeSchedule(rate=0.05))
+    untold = market(end_ms=None, accepting=True, fees=FeeSchedule(rate=0.05), event="game")
+    gates = [gate(view(of=of), of, PARAMS, NOON_MS, facts_required=required) for of in (told, untold) for required in (True, False)]
+    assert gates == [None, None, Why.FACTS_UNKNOWN, None]
 
 
 # --- data gap

@@ -1,5 +1,40 @@
 """A run on disk: starting it again, stopping and halting it, and what people do meanwhile."""
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from faults import run_with_fault
+from small_runs import (
+    CLEARED,
+    LOWER_ASKS,
+    LOWER_BIDS,
+    PARAMS,
+    RUN_ID,
+    Runner,
+    Script,
+    config,
+    game,
+    latch_once,
+    runner_of_the_game,
+    stop,
+    through_halts,
+    to_the_end,
+)
+
+from mmtools import cli
+from mmtools import config as configs
+from mmtools.commands.quote_run import main as quote_run
+from mmtools.commands.report import main as report
+from mmtools.errors import Refused, TryLater
+from mmtools.runs import session, summary
+from mmtools.runs.engine import Engine, Status
+from mmtools.runs.replay import replay
+from mmtools.units import parse
+
+
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
     with runner_of_the_game(tmp_path, monkeypatch) as lent:
@@ -144,17 +179,17 @@ def expect(error: type[Exception], runner: Runner) -> int:
 
 @pytest.mark.parametrize("name", ["journal.jsonl", "trades.jsonl", "health.jsonl"])
 def test_a_torn_line_at_the_end_is_healed(runner: Runner, name: str) -> None:
-    expected = left_by(runner, runner.start().document)
+    expected = to_the_end(runner)
     runner.forget()
     runner.cut_off(9)
     (runner.folder / name).open("ab").write(b'{"kind":"fill","trade":{"fi')
-    assert_is_whole(runner, expected, as_it_comes)
+    assert to_the_end(runner) == expected
     assert all(msgspec.json.decode(line) for line in runner.bytes_of(name).splitlines())
 
 
 @pytest.mark.parametrize("harm", ["deleted", "edited", "cut", "longer"])
 def test_trades_are_made_again_from_the_journal(runner: Runner, harm: str) -> None:
-    expected = left_by(runner, runner.start().document)
+    expected = to_the_end(runner)
     runner.forget()
     runner.cut_off(9)
     trades = runner.bytes_of("trades.jsonl")
@@ -170,7 +205,7 @@ def test_trades_are_made_again_from_the_journal(runner: Runner, harm: str) -> No
         (runner.folder / "trades.jsonl").unlink()
     else:
         (runner.folder / "trades.jsonl").write_bytes(edited[harm])
-    assert_is_whole(runner, expected, as_it_comes)
+    assert to_the_end(runner) == expected
 
 
 def test_the_run_yaml_is_the_config_with_every_default(runner: Runner) -> None:
@@ -210,10 +245,10 @@ def test_a_stopped_run_repeats_its_stop_and_goes_on_to_the_end(runner: Runner) -
     assert runner.told()[: len(stopped)] == stopped
     assert runner.told()[len(stopped)]["kind"] != "stop"
     assert len(runner.history()) == 1
-    again = left_by(runner, summary.document(session.fold_of(runner.state, RUN_ID)))
+    again = runner.left()
     runner.forget()
     runner.start({4: stop})
-    assert_is_whole(runner, again, as_it_comes)
+    assert to_the_end(runner) == again
 
 
 def test_a_run_stopped_at_every_frame_goes_on_each_time(runner: Runner) -> None:
@@ -253,9 +288,9 @@ def test_a_broken_limit_halts_latches_and_is_refused_until_it_is_cleared(runner:
     assert runner.live_state()["status"] == "halted"
 
 
-def test_a_halt_is_exit_77_of_the_command(runner: Runner, game_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_halt_is_exit_77_of_the_command(runner: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     yaml = tmp_path / "run.yaml"
-    yaml.write_text(f"run_id: {RUN_ID}\nrecording: {game_file}\nparams: {json.dumps({**PARAMS, 'max_drawdown': 0.03})}\n")
+    yaml.write_text(f"run_id: {RUN_ID}\nrecording: {runner.run.recording}\nparams: {json.dumps({**PARAMS, 'max_drawdown': 0.03})}\n")
     command = ["--config", str(yaml), "--state", str(runner.state.root), "--json"]
     assert cli.run(quote_run, command) == 77
     assert json.loads(capsys.readouterr().out)["status"] == "halted"
@@ -267,13 +302,12 @@ def test_a_halt_is_exit_77_of_the_command(runner: Runner, game_file: Path, tmp_p
 
 def test_a_cleared_run_goes_on_may_halt_again_and_ends(runner: Runner) -> None:
     limited = runner.with_params(max_drawdown=0.03)
-    outcome = through_halts(limited)
+    ended = to_the_end(limited, through_halts)
     halts, cleared = limited.of_kind("halt"), limited.of_kind("cleared")
     assert len(halts) >= 2
     assert len(cleared) == len(halts) == len(runner.switch.latches())
     assert {(record["by"], record["why"]) for record in cleared} == {("ben", "looked")}
     assert [latch["halt"] for latch in runner.switch.latches()] == list(range(len(halts)))
-    ended = left_by(runner, outcome.document)
     runner.forget()
     assert to_the_end(limited, through_halts) == ended
 
@@ -333,14 +367,15 @@ def test_a_limit_that_breaks_after_a_repeated_halt_by_hand_is_a_halt_of_its_own(
 
 
 def test_a_run_halted_while_it_does_not_run_does_not_start_and_is_later_the_undisturbed_one(runner: Runner) -> None:
-    expected = left_by(runner, runner.start({6: stop}) and runner.start().document)
+    runner.start({6: stop})
+    expected = to_the_end(runner)
     runner.forget()
     runner.start({6: stop})
     runner.switch.latch(reason="manual", detail="holiday", by="anna")
-    with pytest.raises(Refused, match="halted since .* by anna"):
+    with pytest.raises(Refused, match=r"halted since .* by anna"):
         runner.start()
     runner.switch.clear(**CLEARED)
-    ended = left_by(runner, runner.start().document)
+    ended = to_the_end(runner)
     assert (ended.document, ended.told, ended.trades) == (expected.document, expected.told, expected.trades)
     assert runner.of_kind("halt") == []
 
@@ -415,22 +450,23 @@ def test_the_ledger_hash_changes_with_one_fill(runner: Runner, tmp_path: Path) -
     assert document["ledger_sha256"] != first["ledger_sha256"]
 
 
-def test_orders_in_flight_at_the_end_are_unknown(root: Path, tmp_path: Path) -> None:
+def test_orders_that_rest_at_the_end_are_cancelled(tmp_path: Path) -> None:
     script = Script().book(0).book(30, LOWER_BIDS, LOWER_ASKS).book(30.02)
-    document = Runner(root, config(script.write(tmp_path / "short.jsonl"), latency_ms=40)).start().document
-    orders = document["orders"]
-    assert orders["unknown"] == 0
-    assert orders["cancelled"] == 2
-    cut = Script().book(0).book(0.02, LOWER_BIDS, LOWER_ASKS).write(tmp_path / "cut.jsonl")
-    runner = Runner(root.with_name("cut"), config(cut, latency_ms=40))
+    orders = Runner(tmp_path / "state", config(script.write(tmp_path / "short.jsonl"), latency_ms=40)).start().document["orders"]
+    assert (orders["sent"], orders["accepted"], orders["unknown"], orders["cancelled"]) == (2, 2, 0, 2)
+
+
+def test_orders_in_flight_at_the_end_are_unknown(tmp_path: Path) -> None:
+    script = Script().book(0).book(0.02, LOWER_BIDS, LOWER_ASKS)
+    runner = Runner(tmp_path / "state", config(script.write(tmp_path / "cut.jsonl"), latency_ms=40))
     orders = runner.start().document["orders"]
     assert (orders["sent"], orders["accepted"], orders["unknown"], orders["cancelled"]) == (2, 0, 2, 0)
     assert [record["cause"] for record in runner.of_kind("gone")] == ["unknown"] * 2
 
 
-def test_a_resolution_pays_out_and_is_settlement(root: Path, tmp_path: Path) -> None:
+def test_a_resolution_pays_out_and_is_settlement(tmp_path: Path) -> None:
     script = Script().book(0).taker(1, "SELL", "0.46", 30).book(10).resolved(20, yes=True)
-    runner = Runner(root, config(script.write(tmp_path / "over.jsonl")))
+    runner = Runner(tmp_path / "state", config(script.write(tmp_path / "over.jsonl")))
     document = runner.start().document
     assert document["pnl"]["settlement"] == "5.25"  # 10 YES marked at 0.475
     assert document["position"]["hail"] == {"yes": "0", "no": "0", "net": "0", "cost": "0"}
@@ -438,5 +474,3 @@ def test_a_resolution_pays_out_and_is_settlement(root: Path, tmp_path: Path) -> 
     (resolution,) = runner.of_kind("resolution")
     assert (resolution["payout_yes"], resolution["mark"]) == ("1", "0.475")
     assert [record["cause"] for record in runner.of_kind("gone")][-2:] == ["resolved"] * 2
-
-

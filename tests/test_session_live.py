@@ -1,5 +1,26 @@
 """A live feed on paper: a run that was killed goes on with its ledger, and without its orders."""
 
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from faults import Kind, every_fault
+from small_runs import CLEARED, LOWER_ASKS, LOWER_BIDS, PARAMS, RUN_ID, Runner, Script, game, runner_of_the_game, stop
+
+from mmtools.config import RunConfig
+from mmtools.errors import Refused
+from mmtools.runs import session, summary
+from mmtools.runs.engine import Engine, Status
+from mmtools.trading.params import Params
+from mmtools.units import ONE, parse, text
+from mmtools.venues import recording
+from mmtools.venues.venue import Row
+
+
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
     with runner_of_the_game(tmp_path, monkeypatch) as lent:
@@ -42,7 +63,7 @@ def assert_is_consistent(runner: Runner) -> None:
     gone = [record["key"] for record in runner.of_kind("gone") + runner.of_kind("rejected")]
     assert sorted(gone) == sorted(keys)
     account = session.fold_of(runner.state, RUN_ID).account
-    bought = {token: 0 for token in ("YES", "NO")}
+    bought = dict.fromkeys(("YES", "NO"), 0)
     cash = parse("12")
     for trade in trades:
         sign = 1 if trade["side"] == "BUY" else -1
@@ -203,7 +224,11 @@ def test_the_warnings_of_a_live_run_are_shown_once_however_often_it_is_started(r
 
 
 def kill_at_every_write_of_a_live_run(runner: Runner, kind: Kind, tmp_path: Path) -> None:
-    for outcome in every_fault(kind, lambda: live(runner, game(), tmp_path).start() and 0):
+    def play() -> int:
+        live(runner, game(), tmp_path).start()
+        return 0
+
+    for outcome in every_fault(kind, play):
         assert outcome.signal == (signal.SIGKILL if outcome.reached else None), outcome.stderr
         if not outcome.reached:
             return

@@ -348,8 +348,9 @@ def test_traded_size_and_rate_are_as_set() -> None:
 def markouts(informed_share: float, after_ms: int = 5_000) -> list[float]:
     """Return, per print, what the fair value is later less what it was, in ticks, as the taker's gain on the mid of the print."""
     market_feed = feed(
-        HOUR, seed=11, volatility_ticks=0.4, maker_delay_s=5, half_spread_ticks=0.5, trades_per_minute=60, informed_share=informed_share
-    )
+        HOUR, seed=11, volatility_ticks=0.4, maker_delay_s=5, half_spread_ticks=0.5, trades_per_minute=60, informed_share=informed_share,
+        level_size=300,  # deep enough that a taker seldom moves the mid of its own print
+    )  # fmt: skip
     gains: list[float] = []
     waiting: deque[tuple[int, int, float]] = deque()
     market = market_feed.markets[0]
@@ -496,3 +497,14 @@ def test_memory_does_not_grow_with_the_run() -> None:
         assert tracemalloc.get_traced_memory()[1] - before < 50_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_choice_of_markets_says_of_them_what_the_whole_feed_says() -> None:
+    whole = SyntheticFeed(Synthetic(markets=3), seed=5, duration_ms=60_000)
+    some = SyntheticFeed(Synthetic(markets=3), seed=5, duration_ms=60_000, only=["synthetic-3"])
+    assert [market.slug for market in some.markets] == ["synthetic-3"]
+    third = whole.markets[2].condition_id.encode()
+    assert list(some.messages()) == [(ms, frame) for ms, frame in whole.messages() if third in frame]
+    assert some.sha256 != whole.sha256
+    with pytest.raises(ValueError, match="market gold is none of the synthetic feed's"):
+        SyntheticFeed(Synthetic(markets=3), seed=5, duration_ms=60_000, only=["gold"])

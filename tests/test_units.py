@@ -34,7 +34,7 @@ def test_decimal_text_is_read_exactly(written: str, amount: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["", " 1", "1\n", "+1", ".5", "5.", "1e-3", "1,5", "1_000", "0x1", "--1", "nan", "inf", "٣", "½", "0.0000001", "1" * 16]
+    "written", ["", " 1", "1\n", "+1", ".", "-.", "5.", "1e-3", "1,5", "1_000", "0x1", "--1", "nan", "inf", "٣", "½", "0.0000001", "1" * 16]
 )
 def test_what_is_no_plain_decimal_of_six_places_is_refused(written: str) -> None:
     with pytest.raises(ValueError, match=NOT_MONEY):

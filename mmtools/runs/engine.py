@@ -107,7 +107,8 @@ class Engine:
         self.slugs = [market.slug for market in feed.markets]
         self.views = [MarketView(market) for market in feed.markets]
         self.exchange = PaperExchange(self.views, params, random.Random(params.seed))
-        self.maker = Maker(self.views, params, Account(units.Usdc(units.of(params.capital)), len(self.views)))
+        account = Account(units.Usdc(units.of(params.capital)), len(self.views))
+        self.maker = Maker(self.views, params, account, facts_required=feed.name == "live")
         self.fold = past or Fold()
         self.counts = Counts()
         self.now_ms = 0

@@ -117,12 +117,11 @@ def describe(feed: Feed) -> str:
 def _synthetic(run: RunConfig, wrong: type[Misconfigured] | type[BadRequest]) -> Feed:
     from mmtools.venues.synthetic import SyntheticFeed
 
-    feed = SyntheticFeed(run.synthetic, seed=run.params.seed, duration_ms=_ms(run.duration_hours or DEFAULT_HOURS))
-    unknown = [slug for slug in run.markets if slug not in {market.slug for market in feed.markets}]
-    if unknown:
-        slugs = ", ".join(market.slug for market in feed.markets)
-        raise wrong(f"market {unknown[0]} is none of the synthetic feed's ({slugs}); name those, or say `feed: live`")
-    return feed
+    duration_ms = _ms(run.duration_hours or DEFAULT_HOURS)
+    try:
+        return SyntheticFeed(run.synthetic, seed=run.params.seed, duration_ms=duration_ms, only=run.markets)
+    except ValueError as e:
+        raise wrong(f"{e}; name one of those, or say `feed: live`") from e
 
 
 def _ms(hours: float) -> int:

@@ -23,7 +23,8 @@ NOTE_EVERY_MS = 60_000
 class Maker:
     """Raises ValueError when an event speaks of an order that was never placed."""
 
-    def __init__(self, views: Sequence[MarketView], params: Params, account: Account) -> None:
+    def __init__(self, views: Sequence[MarketView], params: Params, account: Account, *, facts_required: bool = False) -> None:
+        """facts_required: whether a market whose source leaves out what a gate asks for is not quoted (live feeds)."""
         self.account = account
         self.params = params
         self.desks = [Desk(place, view, params) for place, view in enumerate(views)]
@@ -37,6 +38,7 @@ class Maker:
         self.orders_made = 0
         self._caps = Caps(params)
         self._min_balance = of(params.min_balance_to_quote)
+        self._facts_required = facts_required
         self._started = False
         self._desk_of: dict[str, Desk] = {}
 
@@ -96,7 +98,8 @@ class Maker:
             for desk in self.desks:
                 missing = unknown_facts(desk.market)
                 if missing:
-                    actions.append(ev.Warn(desk.place, f"the feed does not say: {', '.join(missing)}; the gates that ask for it pass"))
+                    so = "only an unknown event passes" if self._facts_required else "the gates that ask for it pass"
+                    actions.append(ev.Warn(desk.place, f"the feed does not say: {', '.join(missing)}; {so}"))
         for desk in self.desks:
             actions += self._watch_gap(desk, now_ms)
             desk.look_again()
@@ -214,7 +217,7 @@ class Maker:
     def _blocked(self, desk: Desk, now_ms: int) -> Why | None:
         if self.latched is not None:
             return self.latched
-        why = gate(desk.view, desk.market, self.params, now_ms)
+        why = gate(desk.view, desk.market, self.params, now_ms, facts_required=self._facts_required)
         if desk.paused is not None:
             return Why.DATA_GAP if why is Why.DATA_GAP else Why.PAUSED
         return why

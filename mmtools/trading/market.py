@@ -162,7 +162,7 @@ class Why(StrEnum):
     BOOK_LOCKED = "book_locked"
     BOOK_EMPTY = "book_empty"
     BOOK_ONE_SIDED = "book_one_sided"
-    TICK_UNKNOWN = "tick_unknown"
+    FACTS_UNKNOWN = "facts_unknown"
     NOT_ACCEPTING = "not_accepting"
     NEAR_GAME_START = "near_game_start"
     NEAR_RESOLUTION = "near_resolution"

@@ -17,15 +17,18 @@ ERROR_WINDOW_MS = 300_000
 FEWEST_REQUESTS = 20
 
 
-def gate(view: MarketView, market: Market, params: Params, now_ms: int) -> Why | None:
+def gate(view: MarketView, market: Market, params: Params, now_ms: int, *, facts_required: bool = False) -> Why | None:
     """Return why nothing may rest in this market now, in the order of the gates; None when it may.
 
-    What the source does not say (end, game start, accepting) passes: `unknown_facts` names it once.
+    facts_required: whether what the source does not say (end, accepting, fees) forbids quoting, as on a live feed; where a
+    source cannot know it, it passes and `unknown_facts` names it once. An unknown event forbids nothing: the market is one.
     """
     if in_gap(view, params, now_ms):
         return Why.DATA_GAP
     if view.fault is not None:
         return view.fault
+    if facts_required and unknown_facts(market) not in ([], ["event"]):
+        return Why.FACTS_UNKNOWN
     if view.resolved or market.accepting is False:
         return Why.NOT_ACCEPTING
     if market.game_start_ms is not None and abs(market.game_start_ms - now_ms) < params.stop_before_game_s * 1000:

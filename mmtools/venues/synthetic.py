@@ -9,7 +9,7 @@ of our orders: like a recording, this market does not react to us. `runs` reads 
 import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from heapq import merge
 from random import Random
@@ -41,7 +41,7 @@ Message = tuple[int, int, bytes, float]
 
 
 class SyntheticFeed:
-    """The feed of `settings.markets` independent markets over `duration_ms`.
+    """The feed of `settings.markets` independent markets over `duration_ms`, or of those among them that `only` names by slug.
 
     `fair[place]` is the true value of a YES share in millionths at the last message that `messages` or `rows` yielded of
     that market.
@@ -49,16 +49,23 @@ class SyntheticFeed:
 
     name = "synthetic"
 
-    def __init__(self, settings: Synthetic, *, seed: int, duration_ms: int) -> None:
+    def __init__(self, settings: Synthetic, *, seed: int, duration_ms: int, only: Collection[str] = ()) -> None:
+        """Raises ValueError for a run of no length, or when `only` names a market that is none of the feed's."""
         if duration_ms <= 0:
             raise ValueError(f"a run of {duration_ms} ms is no run")
         tick = Price(units.of(settings.tick))
         self._settings, self._seed, self._duration_ms = settings, seed, duration_ms
         self._start_ms = _start_ms(settings.start)
         end_ms = None if settings.resolves is None else self._start_ms + duration_ms
-        self.markets = tuple(_market(settings, tick, seed, place, end_ms) for place in range(settings.markets))
-        self.fair = [settings.fair * ONE] * settings.markets
-        self.sha256 = hashlib.sha256(msgspec.json.encode([GENERATOR, settings, seed, duration_ms])).hexdigest()
+        markets = [_market(settings, tick, seed, number, end_ms) for number in range(settings.markets)]
+        slugs = [market.slug for market in markets]
+        for slug in only:
+            if slug not in slugs:
+                raise ValueError(f"market {slug} is none of the synthetic feed's ({', '.join(slugs)})")
+        self._numbers = [number for number, slug in enumerate(slugs) if not only or slug in only]
+        self.markets = tuple(markets[number] for number in self._numbers)
+        self.fair = [settings.fair * ONE] * len(self.markets)
+        self.sha256 = hashlib.sha256(msgspec.json.encode([GENERATOR, settings, seed, duration_ms, self._numbers])).hexdigest()
 
     def messages(self) -> Iterator[tuple[int, bytes]]:
         """Yield (received ms, wire frame) in order of time, from the first one at every call."""
@@ -72,7 +79,8 @@ class SyntheticFeed:
             yield from decoder.rows(now_ms, frame)
 
     def _one(self, place: int) -> Iterator[Message]:
-        simulation = _Simulation(self._settings, self.markets[place], seed=f"{self._seed}/{place}", duration_ms=self._duration_ms)
+        seed = f"{self._seed}/{self._numbers[place]}"
+        simulation = _Simulation(self._settings, self.markets[place], seed=seed, duration_ms=self._duration_ms)
         for now_ms, frame, fair in simulation.run(self._start_ms):
             yield now_ms, place, frame, fair
 
