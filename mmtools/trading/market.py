@@ -49,6 +49,23 @@ def yes_side(outcome: Outcome, side: Side) -> Side:
     return side if outcome is Outcome.YES else side.opposite
 
 
+class OfToken:
+    """What has a token, a side and a price can be read in YES terms."""
+
+    __slots__ = ()
+    outcome: Outcome
+    side: Side
+    price: Price
+
+    @property
+    def yes_side(self) -> Side:
+        return yes_side(self.outcome, self.side)
+
+    @property
+    def yes_price(self) -> Price:
+        return yes_price(self.outcome, self.price)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeeSchedule:
     """A taker pays shares x rate x (p (1 - p)) ^ exponent USDC; makers of the market share `rebate_rate` of that. Makers pay nothing."""
@@ -99,7 +116,7 @@ class Market:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(OfToken):
     """A post-only limit order for one token. `market` is the market's place in the run's list; `key` is our own name for it."""
 
     key: str
@@ -115,17 +132,9 @@ class Order:
         if self.size <= 0:
             raise ValueError(f"order {self.key}: size {self.size} is not above 0")
 
-    @property
-    def yes_side(self) -> Side:
-        return yes_side(self.outcome, self.side)
-
-    @property
-    def yes_price(self) -> Price:
-        return yes_price(self.outcome, self.price)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fill:
+class Fill(OfToken):
     """A part of one of our orders that traded. `price` is the token's; `mark` is the mid in YES terms of the last good book before it.
 
     Keyed by (trade_id, order_key): one trade can fill several of our orders.
@@ -141,14 +150,6 @@ class Fill:
     at_ms: int
     mark: Price
     fee: Usdc
-
-    @property
-    def yes_side(self) -> Side:
-        return yes_side(self.outcome, self.side)
-
-    @property
-    def yes_price(self) -> Price:
-        return yes_price(self.outcome, self.price)
 
 
 class Why(StrEnum):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mmtools import units
-from mmtools.trading.market import Order, Outcome, Side, yes_price, yes_side
+from mmtools.trading.market import OfToken, Order, Outcome, Side, yes_price
 from mmtools.units import Price, Shares, Usdc
 
 SLACK = Usdc(1_000)
@@ -21,7 +21,7 @@ KEEP_UP_TO = 1.25
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(OfToken):
     """A token order that we want to rest. `most` is the size that limits allow; money may have made `size` smaller."""
 
     outcome: Outcome
@@ -29,14 +29,6 @@ class Leg:
     price: Price
     size: Shares
     most: Shares
-
-    @property
-    def yes_side(self) -> Side:
-        return yes_side(self.outcome, self.side)
-
-    @property
-    def yes_price(self) -> Price:
-        return yes_price(self.outcome, self.price)
 
     @property
     def cost(self) -> Usdc:
