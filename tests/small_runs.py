@@ -40,7 +40,7 @@ RUN_ID = "small"
 CLEARED = {"by": "ben", "why": "looked"}
 MARKET: Record = {
     "condition_id": "0x5a", "slug": "hail", "outcomes": ["Yes", "No"], "token_ids": ["1701", "2902"], "tick_size": "0.01",
-    "min_order_size": "5", "neg_risk": False, "event": "weather", "accepting": True,
+    "min_order_size": "5", "neg_risk": False, "event": "weather", "accepting": True, "end": "2099-12-31T00:00:00Z", "fees": {"rate": 0.0},
 }  # fmt: skip
 BIDS: Levels = {"0.47": 120, "0.46": 300, "0.45": 50}
 ASKS: Levels = {"0.48": 80, "0.49": 200, "0.5": 90}

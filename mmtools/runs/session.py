@@ -4,7 +4,6 @@ It takes the run's lock, compares with what an earlier process left, moves the e
 journal current. Called by `quote-run`; it prints nothing and installs no signal handlers.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -44,8 +43,8 @@ class Outcome:
 
 
 def new_run_id(name: str) -> str:
-    """Return an id that no run has: what is traded, when, and which process."""
-    return f"{name[:48]}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    """Return an id that no run has: what is traded and when, to the microsecond."""
+    return f"{name[:48]}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
 
 
 def assumptions(params: Params) -> Record:
@@ -91,7 +90,7 @@ def execute(
     on_engine: Callable[[Engine], None] = lambda engine: None,
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> Outcome:
-    """Run to the end and leave the files of design section 4. on_engine gets the engine before it moves, for signal handlers.
+    """Run to the end and leave the files of docs/state-files.md. on_engine gets the engine before it moves, for signal handlers.
 
     fresh: throw away what an earlier run of this id left, unless its kill switch is closed. Raises TryLater when the run is
     already running, Refused when it is finished, latched or another run by the same id.
