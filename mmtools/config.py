@@ -28,6 +28,8 @@ Rate = Annotated[float, Meta(ge=0, le=60_000)]
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}", re.ASCII)
 _RESERVED = ("history.jsonl",)
 """What stands beside the folders of the runs."""
+_PASSING = (".new", ".removed")
+"""How names end that a kill can leave behind."""
 
 
 def _require_iso(name: str, text: str) -> None:
@@ -139,10 +141,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     params: Params = Params()
 
     def __post_init__(self) -> None:
-        if self.run_id is not None and (not _RUN_ID.fullmatch(self.run_id) or self.run_id in _RESERVED):
+        if self.run_id is not None and (not _RUN_ID.fullmatch(self.run_id) or self.run_id in _RESERVED or self.run_id.endswith(_PASSING)):
             raise ValueError(
                 f"`run_id`: {shown(self.run_id)} cannot name a folder; use at most 80 letters, digits, dots, dashes and underscores, "
-                f"not a dot first, and none of {', '.join(_RESERVED)}"
+                f"not a dot first, not {' or '.join(_PASSING)} last, and none of {', '.join(_RESERVED)}"
             )
         if self.started_at is not None:
             _require_iso("started_at", self.started_at)

@@ -24,7 +24,7 @@ _DECIMAL = re.compile(r"(-?)(?=\.?[0-9])([0-9]{0,15})(?:\.([0-9]{1,18}))?", re.A
 """The venue's own examples write .48 for 0.48."""
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=1024)
 def parse(text: str) -> int:
     """Return the millionths that decimal text stands for, exactly: "0.29" is 290_000.
 

@@ -88,12 +88,12 @@ def until(feed: LiveFeed, enough: Callable[[list[Row]], bool]) -> list[Row]:
     return rows
 
 
-def said(rows: list[Row], *kinds: Kind) -> list[tuple[int, int, int, int]]:
+def said(rows: list[Row], *kinds: int) -> list[tuple[int, int, int, int]]:
     """The rows without their times; of these kinds only, or all but CLOCK."""
     return [row[1:] for row in rows if (row[1] in kinds if kinds else row[1] != Kind.CLOCK)]
 
 
-def has(kind: Kind, count: int = 1) -> Callable[[list[Row]], bool]:
+def has(kind: int, count: int = 1) -> Callable[[list[Row]], bool]:
     return lambda rows: sum(row[1] == kind for row in rows) >= count
 
 

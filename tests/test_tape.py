@@ -28,10 +28,10 @@ def rows(message: object, decoder: Decoder | None = None) -> list[Row]:
     return (decoder or Decoder([RAIN, SNOW])).rows(NOW, encoded(message))
 
 
-def said(found: Sequence[Row]) -> list[tuple[Kind, int, int]]:
+def said(found: Sequence[Row]) -> list[tuple[int, int, int]]:
     """Rows of the first market, less what is the same in all."""
     assert all((now, place) == (NOW, 0) for now, _, place, _, _ in found)
-    return [(Kind(kind), a, b) for _, kind, _, a, b in found]
+    return [(kind, a, b) for _, kind, _, a, b in found]
 
 
 def change(asset: str, side: str, price: str, size: str, **touch: str | None) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def test_a_book_that_states_another_tick_says_so_once_and_before_its_levels() ->
 def test_an_array_is_each_of_its_frames() -> None:
     other = {**book(SNOW.yes_token, [("0.2", "5")], []), "market": "0xsn"}
     found = rows([book(YES, [("0.44", "9")], []), book(NO, [], [("0.56", "9")]), other])
-    assert [(Kind(kind), place) for _, kind, place, _, _ in found] == [
+    assert [(kind, place) for _, kind, place, _, _ in found] == [
         (Kind.FRAME, 0),
         (Kind.BOOK, 0),
         (Kind.BID, 0),
@@ -200,7 +200,7 @@ def test_an_array_is_each_of_its_frames() -> None:
         (NO, "SELL", (Kind.BOUGHT, 686_300, 4_250_000)),
     ],
 )
-def test_a_print_is_turned_to_yes_terms_and_may_stand_off_the_tick_grid(asset: str, side: str, row: tuple[Kind, int, int]) -> None:
+def test_a_print_is_turned_to_yes_terms_and_may_stand_off_the_tick_grid(asset: str, side: str, row: tuple[int, int, int]) -> None:
     assert said(rows(trade(asset, side, "0.3137", "4.25"))) == [(Kind.FRAME, 0, 0), row]
 
 
@@ -418,10 +418,10 @@ def markets_for(message: Any) -> list[Market]:
         ("rust/ws_market_tick_size_msg.json", {Kind.FRAME}),
     ],
 )
-def test_reference_messages_decode(market_data: Path, sample: str, kinds: set[Kind]) -> None:
+def test_reference_messages_decode(market_data: Path, sample: str, kinds: set[int]) -> None:
     frame = (market_data / "polymarket" / "wire-samples" / "nautilus" / sample).read_bytes()
     decoder = Decoder(markets_for(json.loads(frame)))
-    assert {Kind(kind) for _, kind, _, _, _ in decoder.rows(NOW, frame)} == kinds
+    assert {kind for _, kind, _, _, _ in decoder.rows(NOW, frame)} == kinds
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from mmtools.runs.journal import Record
 from mmtools.runs.records import average_entry, bps, features, iso, kill_switch_state, market_context, maybe_text
 from mmtools.state import StateDir
 from mmtools.trading.desk import Desk
+from mmtools.trading.events import Rejection
 from mmtools.trading.market import Outcome, Quote, Side, Skipped
 from mmtools.units import ONE, text
 
@@ -110,7 +111,7 @@ def live_state(engine: Engine, *, process: Process, trend: Trend, config_path: s
             "fills": fold.fills,
             "fill_rate_pct": round(fold.shares / orders.shares_accepted * 100, 4) if orders.shares_accepted else None,
             "ws_messages": engine.counts.frames,
-            "errors": orders.rejected.total() + sum(_feed_errors(engine).values()),
+            "errors": sum(_errors(engine).values()),
         },
         "system": {"memory_mb": process.memory_mb(), "cpu_pct": process.cpu_pct(), **_socket(engine)},
         "hypothesis_under_test": fold.run["hypothesis"],
@@ -179,15 +180,21 @@ def _why(side: Quote | Skipped | None) -> str | None:
     return side.why.value if isinstance(side, Skipped) else None
 
 
-def _feed_errors(engine: Engine) -> dict[str, int]:
+def _errors(engine: Engine) -> dict[str, int]:
+    """Return what went wrong by its name: the feed's errors, and refused orders but those that would have crossed.
+
+    A post-only order that the market outran is a part of quoting, as for the error rate.
+    """
     stats = getattr(engine.feed, "stats", None)
-    return {} if stats is None else dict(sorted(stats.errors.items()))
+    errors = Counter({} if stats is None else stats.errors) + engine.fold.orders.rejected
+    del errors[Rejection.POST_ONLY_CROSS]
+    return dict(sorted(errors.items()))
 
 
 def _socket(engine: Engine) -> Record:
     """Return what is known of the connection; null where the feed has none."""
     stats = getattr(engine.feed, "stats", None)
-    errors = dict(sorted((engine.fold.orders.rejected + Counter(_feed_errors(engine))).items()))
+    errors = _errors(engine)
     if stats is None:
         return {"ws_connected": None, "ws_latency_ms": None, "ws_reconnects": None, "errors": errors}
     return {

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields
 from mmtools.trading.market import Fill, Order, Outcome, Side, yes_price
 from mmtools.units import ONE, Price, Shares, Usdc, pay, receive
 
-REMEMBERED = 10_000
+REMEMBERED = 2_000
 """How many finished trades are known again when they are reported twice; those on their way to the chain always are."""
 
 _Key = tuple[str, str]

@@ -299,12 +299,12 @@ class Maker:
 
     def _merge(self, desk: Desk, wanted: Plan) -> list[ev.Action]:
         """Merge pairs that no order needs, when cash is too short to buy both sides."""
-        if desk.merging:
-            return []
-        pairs = Shares(min(self._spare(desk, outcome, wanted) for outcome in Outcome))
         book = desk.view.book
         both = pay(ONE - (book.best_ask - book.best_bid) * book.tick, desk.order_size)
-        if pairs < desk.market.min_size or self.account.free >= both + SLACK:
+        if desk.merging or self.account.free >= both + SLACK:
+            return []
+        pairs = Shares(min(self._spare(desk, outcome, wanted) for outcome in Outcome))
+        if pairs < desk.market.min_size:
             return []
         desk.merging = pairs
         self.account.lock_merge(desk.place, pairs)

@@ -108,8 +108,8 @@ def diff(wanted: Sequence[Leg], working: Sequence[Working], *, tick: Price, repr
     cancel = []
     waiting = False
     for work in working:
-        if work.state is State.CANCELLING:
-            waiting = True
+        if work.state is State.CANCELLING or work.left < units.LOT:
+            waiting = True  # on its way out, by our wish or because it has filled
             continue
         leg = next((leg for leg in unmatched if _serves(work, leg, tick * reprice_after, closest)), None)
         if leg is not None:

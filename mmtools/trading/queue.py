@@ -6,7 +6,6 @@ decrease that no print explains in time was a cancel, and the queue model says h
 """
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,8 @@ from mmtools.units import LOT, ONE
 
 UNKNOWN_QUEUE = -1
 """Ahead of an order whose level was never seen: prints at its price do not reach it, only prints through it."""
+MOST_WAITING = 1_000
+"""Prints of one price that wait for a book."""
 
 
 @dataclass(slots=True)
@@ -49,8 +50,9 @@ class Pool:
 
     def __init__(self, params: Params) -> None:
         self._params = params
-        self._decreases: deque[_Pending] = deque()
-        self._prints: deque[_Pending] = deque()
+        # Lists, not deques: there is a pool for every price, and hardly ever more than a few wait in one.
+        self._decreases: list[_Pending] = []
+        self._prints: list[_Pending] = []
 
     def decreased(self, ours: Sequence[Queued], before: int, after: int, turn: int, now_ms: int, *, snapshots: bool) -> None:
         """The level lost size: prints explain it, now or within `explain_ms`; what none explains was a cancel."""
@@ -70,6 +72,8 @@ class Pool:
         shown, left = _match(self._decreases, size)
         if left >= LOT:
             self._prints.append(_Pending(now_ms, turn, left))
+            # A market that prints but never shows a book must not fill the memory.
+            del self._prints[:-MOST_WAITING]
         return shown
 
     def book_given(self) -> None:
@@ -80,13 +84,13 @@ class Pool:
         """Count decreases that stayed unexplained as cancels, and forget prints whose decrease never came."""
         expired = now_ms - self._params.explain_ms
         while self._decreases and self._decreases[0].at_ms < expired:
-            gone = self._decreases.popleft()
+            gone = self._decreases.pop(0)
             for order in ours:
                 if order.turn < gone.turn and order.ahead > 0:
                     order.ahead = self._after_cancel(order.ahead, gone.level + gone.left, gone.level)
         if not snapshots:
             while self._prints and self._prints[0].at_ms < expired:
-                self._prints.popleft()
+                self._prints.pop(0)
 
     def _after_cancel(self, ahead: int, before: int, after: int) -> int:
         shares = ahead_after_cancel(self._params.queue_model, self._params.queue_power, ahead / ONE, before / ONE, after / ONE)
@@ -94,7 +98,7 @@ class Pool:
         return math.ceil(round(shares * ONE, 3))
 
 
-def _match(waiting: deque[_Pending], size: int) -> tuple[list[tuple[int, int]], int]:
+def _match(waiting: list[_Pending], size: int) -> tuple[list[tuple[int, int]], int]:
     """Take `size` from what waits, oldest first; return what was taken as (turn, shares), and how much of `size` found nothing.
 
     A rest of less than a lot is rounding and waits no more.
@@ -107,7 +111,7 @@ def _match(waiting: deque[_Pending], size: int) -> tuple[list[tuple[int, int]], 
         size -= shares
         taken.append((first.turn, shares))
         if first.left < LOT:
-            waiting.popleft()
+            waiting.pop(0)
     return taken, size
 
 

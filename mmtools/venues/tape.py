@@ -16,9 +16,6 @@ from mmtools.trading.market import TICKS, Market
 from mmtools.units import ONE
 from mmtools.venues.venue import Kind, Row
 
-BID, ASK, BOOK, END = Kind.BID.value, Kind.ASK.value, Kind.BOOK.value, Kind.END.value
-FRAME, SOLD, BOUGHT, TICK, RESOLVED = Kind.FRAME.value, Kind.SOLD.value, Kind.BOUGHT.value, Kind.TICK.value, Kind.RESOLVED.value
-
 MOST_SHARES = 1_000_000_000_000 * ONE
 """A size above this is nonsense, and millions of times more would not fit a column."""
 
@@ -104,7 +101,7 @@ class _Amounts(dict[str, int]):
             raise BadFrame(f"{self._what}: {shown(str(e))}") from None
         if not 0 <= amount <= self._most:
             raise BadFrame(f"{self._what} {shown(text)} is not between 0 and {units.text(self._most)}")
-        if len(self) >= 50_000:  # a live feed never ends
+        if len(self) >= 4_096:  # a live feed never ends
             self.clear()
         self[text] = amount
         return amount
@@ -155,7 +152,7 @@ class Decoder:
                 self._turn(now_ms, message, rows)
         except BadFrame:
             for _, kind, place, _, _ in rows:
-                if kind == TICK:  # nobody will hear of it: whoever states it next must be heard
+                if kind == Kind.TICK:  # nobody will hear of it: whoever states it next must be heard
                     self._known[self.markets[place].condition_id].tick = 0
             raise
         return rows
@@ -178,24 +175,24 @@ class Decoder:
             self._print(now, message, known, rows)
         elif isinstance(message, TickSizeChange):
             known.is_yes(message.asset_id)
-            rows.append((now, FRAME, known.place, 0, 0))
+            rows.append((now, Kind.FRAME, known.place, 0, 0))
             self._tick(now, message.new_tick_size, known, rows)
         elif isinstance(message, MarketResolved):
-            rows.append((now, FRAME, known.place, 0, 0))
-            rows.append((now, RESOLVED, known.place, ONE if known.is_yes(message.winning_asset_id) else 0, 0))
+            rows.append((now, Kind.FRAME, known.place, 0, 0))
+            rows.append((now, Kind.RESOLVED, known.place, ONE if known.is_yes(message.winning_asset_id) else 0, 0))
         else:
             known.is_yes(message.asset_id)
-            rows.append((now, FRAME, known.place, 0, 0))
+            rows.append((now, Kind.FRAME, known.place, 0, 0))
 
     def _price_change(self, now: int, message: PriceChange, known: _Known, rows: list[Row]) -> None:
         place, yes, no, prices, sizes = known.place, known.yes, known.no, self._prices, self._sizes
-        rows.append((now, FRAME, place, len(message.price_changes), 0))
+        rows.append((now, Kind.FRAME, place, len(message.price_changes), 0))
         last: Change | None = None
         last_is_yes = False
         for change in message.price_changes:
             price, size, asset = prices[change.price], sizes[change.size], change.asset_id
             if asset == yes:
-                rows.append((now, BID if change.side == "BUY" else ASK, place, price, size))
+                rows.append((now, Kind.BID if change.side == "BUY" else Kind.ASK, place, price, size))
                 last, last_is_yes = change, True
             elif asset != no:
                 raise known.stranger(asset)
@@ -204,7 +201,7 @@ class Decoder:
         bid, ask = (-1, -1) if last is None else self._stated(last)
         if last is not None and not last_is_yes:
             bid, ask = (-1 if ask < 0 else ONE - ask), (-1 if bid < 0 else ONE - bid)
-        rows.append((now, END, place, bid, ask))
+        rows.append((now, Kind.END, place, bid, ask))
 
     def _stated(self, change: Change) -> tuple[int, int]:
         """Return the touch that a change states, in its own token's terms: -1 when it states none; an empty side is 0 or ONE."""
@@ -214,16 +211,16 @@ class Decoder:
 
     def _book(self, now: int, message: Book, known: _Known, rows: list[Row]) -> None:
         place = known.place
-        rows.append((now, FRAME, place, 0, 1))
+        rows.append((now, Kind.FRAME, place, 0, 1))
         bids, asks = self._levels(message.bids), self._levels(message.asks)
         if not known.is_yes(message.asset_id):
             return
         if message.tick_size is not None:
             self._tick(now, message.tick_size, known, rows)
-        rows.append((now, BOOK, place, 0, 0))
-        rows.extend((now, BID, place, price, size) for price, size in bids.items() if size)
-        rows.extend((now, ASK, place, price, size) for price, size in asks.items() if size)
-        rows.append((now, END, place, -1, -1))
+        rows.append((now, Kind.BOOK, place, 0, 0))
+        rows.extend((now, Kind.BID, place, price, size) for price, size in bids.items() if size)
+        rows.extend((now, Kind.ASK, place, price, size) for price, size in asks.items() if size)
+        rows.append((now, Kind.END, place, -1, -1))
 
     def _levels(self, levels: list[Level]) -> dict[int, int]:
         prices, sizes = self._prices, self._sizes
@@ -233,18 +230,18 @@ class Decoder:
         price, size, bought = self._prices[message.price], self._sizes[message.size], message.side == "BUY"
         if not known.is_yes(message.asset_id):
             price, bought = ONE - price, not bought
-        rows.append((now, FRAME, known.place, 0, 0))
+        rows.append((now, Kind.FRAME, known.place, 0, 0))
         if size:
-            rows.append((now, BOUGHT if bought else SOLD, known.place, price, size))
+            rows.append((now, Kind.BOUGHT if bought else Kind.SOLD, known.place, price, size))
 
     def _tick(self, now: int, text: str, known: _Known, rows: list[Row]) -> None:
-        """Add a TICK row when the tick is another one than known: a change is sent once for each token, but happens once."""
+        """Add a Kind.TICK row when the tick is another one than known: a change is sent once for each token, but happens once."""
         tick = self._prices[text]
         if tick not in TICKS:
             raise BadFrame(f"tick {shown(text)} is none of the venue's: {', '.join(units.text(t) for t in TICKS)}")
         if tick != known.tick:
             known.tick = tick
-            rows.append((now, TICK, known.place, tick, 0))
+            rows.append((now, Kind.TICK, known.place, tick, 0))
 
 
 def shown(text: str) -> str:
@@ -306,9 +303,9 @@ class Tape:
     @property
     def frames(self) -> int:
         """Frames of the wanted markets; an array of several counts each."""
-        return self._kinds.count(FRAME)
+        return self._kinds.count(Kind.FRAME)
 
     @property
     def has_books(self) -> bool:
         """Whether any full book of a YES token is on the tape; without one a book must be built from changes."""
-        return BOOK in self._kinds
+        return Kind.BOOK in self._kinds
