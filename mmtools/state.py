@@ -4,28 +4,25 @@ Three kinds: documents (JSON, replaced whole, with `schema` and `checksum`), rec
 locks (the kernel's: kill -9 frees them). What a document or a record means is not known here; docs/state-files.md says who
 writes which. Every name is a path inside the folder, suffix included: "runs/x/live_state.json".
 
-Every change goes through `os.write`, `os.fsync`, `os.replace` and their like, called as attributes, so that a test can put a
-failing disk or a kill under each one of them. A write that fails raises `TryLater` (full or failing disk) or `Misconfigured`
-(no permission, read-only, not a folder).
+How bytes reach the disk whole, and how the kernel locks, stands in `disk`. What is changed here goes through `os.unlink`, `os.fsync`
+and their like too, called as attributes, so that a test can put a failing disk or a kill under each one of them. A write that
+fails raises `TryLater` (full or failing disk) or `Misconfigured` (no permission, read-only, not a folder).
 """
 
-import errno
-import fcntl
 import glob
 import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
+from mmtools import disk
 from mmtools.errors import Misconfigured, Refused, TryLater
 
 WAIT_S = 10.0
@@ -34,10 +31,6 @@ GRACE_S = 0.1
 """How long `lock` tries: `is_locked` in another process holds the lock for an instant, and so does a child between fork and exec."""
 LEFTOVERS = (".new", ".removed")
 """What a kill can leave beside a file or folder; overwritten or removed by whoever does the same again."""
-
-_PERMANENT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
-_CURES = {errno.ENOSPC: "free space and run again", errno.EDQUOT: "free space and run again", errno.EIO: "check the disk and run again"}
-_BLOCK = 65536
 
 _object = msgspec.json.Decoder(dict[str, Any])
 
@@ -93,11 +86,11 @@ class StateDir:
                 return None
             raise Broken(_what_to_do(path, "was found broken and moved aside", Path(lost[-1]))) from None
         except OSError as e:
-            raise _told(e, path, "it was not read") from e
+            raise disk.told(e, path, "it was not read") from e
         try:
             document = _document(content, schema)
         except ValueError as e:
-            aside = _move_aside(path)
+            aside = disk.move_aside(path)
             moved = "could not be moved aside" if aside == path else "was moved aside"
             raise Broken(_what_to_do(path, f"is broken ({e}) and {moved}", aside)) from e
         if document["schema"] != schema:
@@ -134,22 +127,22 @@ class StateDir:
         """Append one record as a line that outlives a power cut; a torn tail is cut off first. Any process may, at any time."""
         line = _json(record) + b"\n"
         path = self.path(name)
-        with _writing(path):
-            _make_folder(path.parent)
-            fd = _open_locked(path, os.O_RDWR | os.O_APPEND, WAIT_S)
+        with disk.writing(path):
+            disk.make_folder(path.parent)
+            fd = disk.open_locked(path, os.O_RDWR | os.O_APPEND, WAIT_S)
             try:
-                size = _heal(fd)
+                size = disk.heal(fd, _is_record)
                 if size == 0:
-                    _sync(path.parent)
-                _write_or_undo(fd, line, size, sync=True)
+                    disk.sync(path.parent)
+                disk.write_or_undo(fd, line, size, sync=True)
             finally:
-                _release(fd)
+                disk.release(fd)
 
     def log(self, name: str) -> "RecordLog":
         """Open records for a writer that appends much and alone (it holds the run's lock); a torn tail is cut off."""
         path = self.path(name)
-        with _writing(path):
-            _make_folder(path.parent)
+        with disk.writing(path):
+            disk.make_folder(path.parent)
             return RecordLog(path)
 
     def records(self, name: str) -> Iterator[dict[str, Any]]:
@@ -180,7 +173,7 @@ class StateDir:
         except FileNotFoundError:
             return
         except OSError as e:
-            raise _told(e, path, "it was not read to its end") from e
+            raise disk.told(e, path, "it was not read to its end") from e
 
     # locks
 
@@ -193,46 +186,33 @@ class StateDir:
 
     def is_locked(self, name: str) -> bool:
         """Return whether anyone holds the lock, without creating its file."""
-        path = self._lock_path(name)
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        except OSError as e:
-            raise _told(e, path, "whether it is held is not known") from e
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return disk.is_locked(self._lock_path(name))
 
     # removal
 
     def remove(self, name: str) -> None:
         """Remove a file for good; nothing happens when there is none."""
         path = self.path(name)
-        with _writing(path):
+        with disk.writing(path):
             try:
                 os.unlink(path)
             except FileNotFoundError:
                 return
-        _sync_folder(path.parent)
+        disk.sync_folder(path.parent)
 
     def remove_tree(self, name: str) -> None:
         """Remove a folder and all in it; renamed first, so that a kill leaves it whole or gone. Nothing happens when there is none."""
         path = self.path(name)
         doomed = path.with_name(path.name + ".removed")
-        with _writing(path):
+        with disk.writing(path):
             if doomed.exists():
                 shutil.rmtree(doomed)
             try:
                 os.rename(path, doomed)
             except FileNotFoundError:
                 return
-        _sync_folder(path.parent)
-        with _writing(doomed):
+        disk.sync_folder(path.parent)
+        with disk.writing(doomed):
             shutil.rmtree(doomed)
 
     def _lock_path(self, name: str) -> Path:
@@ -242,35 +222,20 @@ class StateDir:
     @contextmanager
     def _holding(self, name: str, wait_s: float, refusal: str) -> Iterator[None]:
         path = self._lock_path(name)
-        with _writing(path):
-            _make_folder(path.parent)
+        with disk.writing(path):
+            disk.make_folder(path.parent)
             try:
-                fd = _open_locked(path, os.O_RDWR, wait_s)
+                fd = disk.open_locked(path, os.O_RDWR, wait_s)
             except BlockingIOError as e:
                 raise TryLater(refusal) from e
         try:
             yield
         finally:
-            _release(fd)
+            disk.release(fd)
 
     def _replace(self, name: str, content: bytes) -> None:
         path = self.path(name)
-        new = path.with_name(path.name + ".new")
-        with _writing(path):
-            _make_folder(path.parent)
-            fd = _open_locked(new, os.O_WRONLY, WAIT_S)  # locked: two writers must not mix in one file
-            try:
-                os.ftruncate(fd, 0)
-                _write_all(fd, content)
-                os.fsync(fd)
-                os.replace(new, path)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(new)
-                raise
-            finally:
-                _release(fd)
-        _sync_folder(path.parent)
+        disk.replace(path.with_name(path.name + ".new"), path, content, WAIT_S)
 
 
 class RecordLog:
@@ -286,9 +251,9 @@ class RecordLog:
         self._failure: BaseException | None = None
         self._fd: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            self._size = _heal(self._fd)
+            self._size = disk.heal(self._fd, _is_record)
             if self._size == 0:
-                _sync(path.parent)
+                disk.sync(path.parent)
         except BaseException:
             os.close(self._fd)
             raise
@@ -306,7 +271,7 @@ class RecordLog:
             raise self._failure
         if self._lines:
             with self._failing():
-                self._size = _write_or_undo(self._descriptor(), bytes(self._lines), self._size, sync=False)
+                self._size = disk.write_or_undo(self._descriptor(), bytes(self._lines), self._size, sync=False)
                 self._lines.clear()
 
     def sync(self) -> None:
@@ -340,7 +305,7 @@ class RecordLog:
     @contextmanager
     def _failing(self) -> Iterator[None]:
         try:
-            with _writing(self._path):
+            with disk.writing(self._path):
                 yield
         except BaseException as e:  # an interrupt too: a line must not be written twice, nor one after a gap
             self._failure = e
@@ -389,150 +354,5 @@ def _is_record(line: bytes) -> bool:
     return True
 
 
-# errors
-
-
-def _told(e: OSError, path: Path, standing: str) -> TryLater | Misconfigured:
-    """Return the error for what the system said about `path`; `standing` is how the file stands now."""
-    if e.errno in _PERMANENT:
-        return Misconfigured(f"{path}: {e.strerror}; {standing}; make it usable by this user, or choose another folder with --state")
-    return TryLater(f"{path}: {e.strerror}; {standing}; {_CURES.get(e.errno or 0, 'run again later')}")
-
-
-@contextmanager
-def _writing(path: Path, standing: str = "what was there before is whole") -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:
-        raise _told(e, path, standing) from e
-
-
 def _what_to_do(path: Path, happened: str, aside: Path) -> str:
     return f"{path} {happened}; restore it from a snapshot, or look at {aside} and remove it to begin without"
-
-
-def _move_aside(path: Path) -> Path:
-    """Rename a broken file out of the way and return where it lies; where it was when that fails (a read-only disk)."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    n = 1
-    while (aside := path.with_name(f"{path.name}.broken-{stamp}-{n}")).exists():
-        n += 1
-    try:
-        os.rename(path, aside)
-    except OSError:
-        return path
-    return aside
-
-
-# the disk
-
-
-def _make_folder(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    with suppress(FileExistsError):  # another process was faster; if it is a file, what follows fails with ENOTDIR
-        os.mkdir(folder, 0o700)
-    _sync(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename, a new file or a removal outlive a power cut; it is done and visible already."""
-    with _writing(folder, "the change was made, but a power cut may undo it"):
-        _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _write_all(fd: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-def _write_or_undo(fd: int, lines: bytes, size: int, *, sync: bool) -> int:
-    """Append whole lines to a file of this size and return its new size; on any error it is cut back to what it was."""
-    try:
-        _write_all(fd, lines)
-        if sync:
-            os.fsync(fd)
-    except BaseException:
-        with suppress(OSError):
-            os.ftruncate(fd, size)
-        raise
-    return size + len(lines)
-
-
-def _heal(fd: int) -> int:
-    """Cut off what a kill left at the end of records (part of a line, or a last line that is none) and return the size."""
-    size = os.fstat(fd).st_size
-    end = _line_start(fd, size)
-    start = _line_start(fd, end - 1)
-    if not _is_record(os.pread(fd, end - start, start)):
-        end = start
-    if end != size:
-        os.ftruncate(fd, end)
-    return end
-
-
-def _line_start(fd: int, at: int) -> int:
-    """Return where the line that contains or ends at offset `at` starts: after the last newline before it."""
-    while at > 0:
-        block = max(0, at - _BLOCK)
-        newline = os.pread(fd, at - block, block).rfind(b"\n")
-        if newline >= 0:
-            return block + newline + 1
-        at = block
-    return 0
-
-
-# kernel locks
-
-_held: set[int] = set()
-
-
-def _open_locked(path: Path, flags: int, wait_s: float) -> int:
-    """Open (or create) a file and lock it for this descriptor alone. Raises BlockingIOError when it stays locked for `wait_s`."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        fd = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(fd, path):
-                _held.add(fd)
-                return fd
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(fd)
-                raise BlockingIOError(errno.EAGAIN, "another process is writing it") from None
-            time.sleep(0.005)
-        os.close(fd)
-
-
-def _is_still(fd: int, path: Path) -> bool:
-    """Whether `path` still leads to the open file: its last holder may have renamed or removed it."""
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _release(fd: int) -> None:
-    if fd in _held:
-        _held.discard(fd)
-        os.close(fd)
-
-
-def _forget_locks() -> None:
-    # A forked child shares the descriptors: while one is open anywhere, killing the holder would not free its lock.
-    for fd in tuple(_held):
-        _release(fd)
-
-
-os.register_at_fork(after_in_child=_forget_locks)

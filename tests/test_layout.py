@@ -18,8 +18,10 @@ GROUND = frozenset({"state", "config", "yamlfile", "cli", "outbox"})
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "units": frozenset(),
+    "disk": ERRORS_AND_UNITS,
     "trading": ERRORS_AND_UNITS,
     **{module: ERRORS_AND_UNITS | GROUND | {"trading"} for module in GROUND},
+    "state": ERRORS_AND_UNITS | {"disk"},
     "venues": ERRORS_AND_UNITS | {"trading", "config", "state"},
     "runs": ERRORS_AND_UNITS | GROUND | {"trading", "venues"},
     "lab": ERRORS_AND_UNITS | GROUND | {"trading", "venues", "runs"},
@@ -240,6 +242,8 @@ def test_requirements_are_pinned_and_setup_cfg_asks_for_a_part_of_them() -> None
         ("mmtools.trading.book", "from .. import cli"),
         ("mmtools.trading.__init__", "from ..outbox import send"),
         ("mmtools.state", "from mmtools.runs.journal import Journal"),
+        ("mmtools.disk", "from mmtools.state import StateDir"),
+        ("mmtools.runs.session", "from mmtools import disk"),
         ("mmtools.venues.stream", "from mmtools import cli"),
         ("mmtools.venues.exchange.server", "import mmtools.runs.engine"),
         ("mmtools.runs.engine", "from mmtools.lab import metrics"),
@@ -260,6 +264,7 @@ def test_an_import_against_the_arrows_is_found(module: str, source: str) -> None
     [
         ("mmtools.trading.book", "from mmtools.units import ONE\nfrom mmtools.trading.market import Side\nfrom . import params"),
         ("mmtools.config", "from mmtools.trading.params import Params"),
+        ("mmtools.state", "from mmtools import disk"),
         ("mmtools.runs.engine", "from mmtools import __version__, state\nimport json"),
         ("mmtools.ops.memory", "from mmtools.runs.live_state import read"),
         ("mmtools.commands.report", "import mmtools.lab.metrics, mmtools.ops.memory, mmtools.units"),

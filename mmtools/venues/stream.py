@@ -1,7 +1,7 @@
 """The live market channel as a Feed: one public WebSocket, read in the thread of whoever iterates `rows()`.
 
-Here are connecting, subscribing, keeping alive, losing and finding again, and the REST question whether a silent book is
-still true. What a frame means stands in `tape`; what is done about a loss is the engine's, the only caller. No secrets.
+Here are connecting, subscribing, keeping alive, losing and finding again, and when a market is silent. What a frame means stands
+in `tape`; whether a silent book is still true, in `restcheck`; what is done about a loss is the engine's, the only caller. No secrets.
 """
 
 import hashlib
@@ -14,15 +14,13 @@ from concurrent import futures
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
-from threading import Thread
-from typing import Literal, TypeVar
 
 import msgspec
 from websocket import ABNF, WebSocket, WebSocketException, WebSocketTimeoutException
 
 from mmtools.trading.market import Market
-from mmtools.units import ONE, parse
-from mmtools.venues import tape
+from mmtools.units import ONE
+from mmtools.venues import restcheck, tape
 from mmtools.venues.venue import Kind, Row
 
 URL = "wss://ws-subscriptions-clob.polymarket.com/ws/market"
@@ -30,8 +28,6 @@ REST = "https://clob.polymarket.com"
 CHECKS_AT_ONCE = 4
 
 _STAMP = re.compile(rb'"timestamp":\s*"?(\d{1,15})')
-_T = TypeVar("_T")
-Verdict = Literal["open", "spoke", "failed", "agrees", "disagrees"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +108,7 @@ class LiveFeed:
         self._timing = timing or Timing()
         self._decoder = tape.Decoder(self.markets)
         self._watches = [_Watch() for _ in self.markets]
-        self._checks: list[_Check] = []
+        self._checks: list[restcheck.Check] = []
         self._end_ms: float = math.inf
         self._stopped = False
         self._failures = 0
@@ -156,7 +152,7 @@ class LiveFeed:
 
     def _connect(self) -> Generator[Row, None, "_Link | None"]:
         """Return a subscribed connection; None when the feed is over first. Raises _Lost when none comes about in time."""
-        attempt = _in_thread(self._open)
+        attempt = restcheck.in_thread(self._open)
         limit_ms = self._clock() + self._timing.connect
         socket: _PatientSocket | None = None
         try:
@@ -232,8 +228,7 @@ class LiveFeed:
         """Do not hold against the venue the time that the reader of our rows took: what we wait for may lie in the buffer."""
         link.pong_ms += held_ms
         for check in self._checks:
-            if check.answered_ms is not None:
-                check.answered_ms += held_ms
+            check.excuse(held_ms)
 
     def _read(self, now: int, frame: bytes) -> list[Row]:
         self.stats.messages += 1
@@ -259,7 +254,8 @@ class LiveFeed:
         """Ask REST about markets that have been silent, and return ALIVE rows where it agrees. Raises _Lost where it does not."""
         alive: list[Row] = []
         for check in self._checks[:]:
-            verdict = check.verdict(self._watches[check.market], now, self._timing)
+            watch = self._watches[check.market]
+            verdict = check.verdict(now, watch.heard_ms, watch.touch)
             if verdict == "open":
                 continue
             if verdict == "disagrees":
@@ -278,10 +274,9 @@ class LiveFeed:
                 return
             if watch.touch is not None and now - max(watch.heard_ms, watch.checked_ms) >= self._timing.quiet:
                 watch.checked_ms = now
-                self._checks.append(_Check(market, now, self._fetch(self.markets[market].yes_token)))
-
-    def _fetch(self, token: str) -> futures.Future[tuple[int, int]]:
-        return _in_thread(lambda: _rest_touch(self._rest, token, self._timing.rest / 1000))
+                token, timing = self.markets[market].yes_token, self._timing
+                check = restcheck.ask(self._rest, token, market=market, now=now, limit_ms=timing.rest, doubt_ms=timing.doubt)
+                self._checks.append(check)
 
 
 class _Lost(Exception):
@@ -335,31 +330,6 @@ class _Watch:
             self.bid = max(self.bid, a)
         elif b > 0:
             self.ask = min(self.ask, a)
-
-
-@dataclass(slots=True)
-class _Check:
-    """One question to REST about one silent market."""
-
-    market: int
-    asked_ms: int
-    answer: futures.Future[tuple[int, int]]
-    answered_ms: int | None = None
-
-    def verdict(self, watch: _Watch, now: int, timing: Timing) -> Verdict:
-        if watch.heard_ms >= self.asked_ms:
-            return "spoke"
-        if not self.answer.done():
-            return "open" if now - self.asked_ms < timing.rest else "failed"
-        try:
-            touch = self.answer.result()
-        except (OSError, ValueError):  # the network, the status, not the JSON of this book
-            return "failed"
-        if touch == watch.touch:
-            return "agrees"
-        if self.answered_ms is None:
-            self.answered_ms = now
-        return "open" if now - self.answered_ms < timing.doubt else "disagrees"
 
 
 class _PatientSocket(WebSocket):
@@ -420,45 +390,6 @@ class _Link:
         with suppress(WebSocketException, OSError):
             self._socket.send_close()
         self._socket.shutdown()  # type: ignore[no-untyped-call]
-
-
-class _Level(msgspec.Struct):
-    price: str
-    size: str
-
-
-class _RestBook(msgspec.Struct):
-    asset_id: str
-    bids: list[_Level]
-    asks: list[_Level]
-
-
-def _rest_touch(rest: str, token: str, limit_s: float) -> tuple[int, int]:
-    """Return best bid (0: none) and best ask (ONE: none) of a token. Raises OSError for the network, ValueError for what is no book."""
-    import requests
-
-    answer = requests.get(f"{rest}/book", params={"token_id": token}, timeout=limit_s)
-    answer.raise_for_status()
-    book = msgspec.json.decode(answer.content, type=_RestBook)
-    if book.asset_id != token:
-        raise ValueError("the book of another token")
-    bids = [parse(level.price) for level in book.bids if parse(level.size) > 0]
-    asks = [parse(level.price) for level in book.asks if parse(level.size) > 0]
-    return max(bids, default=0), min(asks, default=ONE)
-
-
-def _in_thread(work: Callable[[], _T]) -> futures.Future[_T]:
-    """Start work in a daemon thread; the standard library's pools would keep the process from ending while it lasts."""
-    future: futures.Future[_T] = futures.Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as e:
-            future.set_exception(e)
-
-    Thread(target=run, daemon=True).start()
-    return future
 
 
 def _discard(attempt: "futures.Future[_PatientSocket]") -> None:
