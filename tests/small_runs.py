@@ -22,9 +22,10 @@ import pytest
 from mmtools.config import RunConfig
 from mmtools.errors import Refused
 from mmtools.runs import engine, session, summary
-from mmtools.runs.engine import Engine, Intervention, Status
+from mmtools.runs.engine import Engine, Status
 from mmtools.runs.session import Outcome
 from mmtools.runs.switch import Switch
+from mmtools.runs.watcher import Intervention
 from mmtools.state import StateDir
 from mmtools.trading.params import Params
 from mmtools.venues import recording

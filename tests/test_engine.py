@@ -10,9 +10,10 @@ from worlds import NOON_MS, ListFeed, book_rows, market, print_rows
 
 from mmtools.config import Synthetic
 from mmtools.runs import records
-from mmtools.runs.engine import Engine, Intervention, Status, Watcher
+from mmtools.runs.engine import Engine, Status
 from mmtools.runs.fold import SCHEMA
 from mmtools.runs.journal import MemoryJournal
+from mmtools.runs.watcher import Intervention, Watcher
 from mmtools.trading.market import Market, Side
 from mmtools.trading.params import Params
 from mmtools.units import ONE, parse

@@ -22,8 +22,9 @@ from worlds import (
     usdc,
 )
 
-from mmtools.runs.engine import Engine, Watcher
+from mmtools.runs.engine import Engine
 from mmtools.runs.journal import Record
+from mmtools.runs.watcher import Watcher
 from mmtools.trading import events as ev
 from mmtools.trading.maker import Maker
 from mmtools.trading.market import Market, Outcome, Quote, Side, Skipped, Why

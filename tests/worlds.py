@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from mmtools import units
 from mmtools.runs import records
-from mmtools.runs.engine import Engine, Watcher
+from mmtools.runs.engine import Engine
 from mmtools.runs.fold import SCHEMA
 from mmtools.runs.journal import MemoryJournal
+from mmtools.runs.watcher import Watcher
 from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
 from mmtools.trading.maker import Maker

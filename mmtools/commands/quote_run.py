@@ -60,7 +60,7 @@ def _run(config: "RunConfig", feed: "Feed", state: "StateDir", run_id: str, fres
     import signal
 
     from mmtools.runs import session
-    from mmtools.runs.engine import Intervention
+    from mmtools.runs.watcher import Intervention
 
     engines: list[Engine] = []
 

@@ -7,15 +7,15 @@ instant. It writes the journal before it acts, and decides nothing about quoting
 import copy
 import random
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from mmtools import units
 from mmtools.runs import records
 from mmtools.runs.fold import Fold
 from mmtools.runs.journal import Journal, Record
+from mmtools.runs.watcher import Intervention, Watcher
 from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
 from mmtools.trading.maker import Maker
@@ -47,42 +47,6 @@ class Counts:
     level_changes: int = 0
     prints: int = 0
     books: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intervention:
-    """What a person does to a run from outside."""
-
-    kind: Literal["stop", "halt", "reduce_only", "cleared"]
-    by: str
-    why: str
-    latch: int | None = None
-    """Its place in the kill switch, when it was asked for there."""
-
-
-class Watcher:
-    """What the engine asks of the world while it runs. This one asks for nothing and shows nothing: for replays."""
-
-    def repeated(self, frame: int) -> Sequence[Intervention]:
-        """Return what an earlier process of this run was told before this frame."""
-        return ()
-
-    def look(self, engine: "Engine") -> Sequence[Intervention]:
-        """Return what a person asks for now."""
-        return ()
-
-    def wrote(self, engine: "Engine", record: Record) -> None:
-        """A new record stands in the journal."""
-
-    def turned(self, engine: "Engine") -> None:
-        """A loop turn that wrote something is over."""
-
-    def minute(self, engine: "Engine", *, repeated: bool) -> None:
-        """A minute of feed time is over and its mark stands in the journal, perhaps since an earlier process."""
-
-    def halted(self, engine: "Engine", halt: Record) -> Intervention | None:
-        """The run is latched; return who cleared it since, if this is known already, to go on."""
-        return None
 
 
 class Engine:

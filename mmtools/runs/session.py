@@ -16,12 +16,13 @@ from mmtools import __version__, config
 from mmtools.config import RunConfig
 from mmtools.errors import Misconfigured, Refused
 from mmtools.runs import live_state, summary
-from mmtools.runs.engine import Engine, Intervention, Status, Watcher
+from mmtools.runs.engine import Engine, Status
 from mmtools.runs.fold import SCHEMA, Fold
 from mmtools.runs.journal import DiskJournal, Record
 from mmtools.runs.live_state import Process, Trend, health, rebuild_trades
 from mmtools.runs.records import market_record
 from mmtools.runs.switch import Latch, Switch
+from mmtools.runs.watcher import Intervention, Watcher
 from mmtools.state import LEFTOVERS, RecordLog, StateDir
 from mmtools.trading.params import Params
 from mmtools.units import of, text
