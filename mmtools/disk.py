@@ -4,8 +4,8 @@ Here are paths, descriptors, bytes and errno. Documents, records and the names o
 must know about them is handed in (`heal`, `replace`).
 
 Every change goes through `os.write`, `os.fsync`, `os.replace` and their like, called as attributes, so that a test can put a
-failing disk or a kill under each one of them. What the system says is told in words by `writing`: `replace`, `sync_folder` and
-`is_locked` do so themselves, the others raise OSError and are called inside a `with writing(path)`.
+failing disk or a kill under each one of them. `writing` puts what the system says in words: `replace` and `sync_folder` have
+it inside; what raises OSError (the folders, the appends, `heal`, `open_locked`) is called within the caller's.
 """
 
 import errno
