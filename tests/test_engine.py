@@ -74,7 +74,7 @@ def at(seconds: float) -> int:
 def test_what_is_due_comes_before_the_timer_and_both_before_a_row_of_that_instant() -> None:
     """At second 2: the orders arrive, the timer finds a gap that the row would end, and the row's print fills the order."""
     rows = book_rows(at(0)) + print_rows(at(2), Side.SELL, "0.46", 30)
-    ran = run(rows, quote_interval_s=2, latency_ms=2000, max_data_gap_s=1.5)
+    ran = run(rows, quote_interval_s=2, latency_ms=2000, max_data_gap_s=1)
     now = [kind for kind in ran.kinds(2) if kind in ("accepted", "pause", "fill")]
     assert now == ["accepted", "accepted", "pause", "fill"]
 
@@ -94,6 +94,14 @@ def test_the_timer_rings_from_the_first_row_on_every_interval() -> None:
 
     run(book_rows(at(0)) + book_rows(at(121)), quote_interval_s=20, watcher=Counting())
     assert rings == [4, 3]  # at 0, 20, 40, 60; at 80, 100, 120
+
+
+def test_a_gap_is_noticed_however_seldom_quotes_are_looked_at() -> None:
+    """Silence until second 98: the order that lay through it is gone when the print comes."""
+    rows = book_rows(at(0)) + print_rows(at(98), Side.SELL, "0.46", 30)
+    ran = run(rows, quote_interval_s=120, max_data_gap_s=30)
+    assert ran.engine.fold.pauses == {"data_gap": 1}
+    assert ran.engine.fold.fills == 0
 
 
 def test_a_record_stands_in_the_journal_before_the_venue_hears_of_it() -> None:

@@ -101,7 +101,7 @@ def test_a_resolution_settles_from_the_mark_that_it_names() -> None:
 
 
 def test_a_mark_moves_inventory_and_is_kept_for_what_single_records_do_not_say() -> None:
-    mark = {"kind": "mark", "at_ms": 1700, "marks": {"snow": "0.4"}}
+    mark = {"kind": "mark", "at_ms": 1700, "marks": {"snow": "0.4"}, "limits": {"day": None}}
     fold = folded(place("o1"), fill("o1", "10"), mark)
     assert fold.account.figures(1).inventory == parse("0.5")
     assert fold.mark == mark
@@ -131,7 +131,7 @@ def test_winding_down_ends_when_it_is_cleared_and_when_a_halt_is() -> None:
 
 
 def test_a_run_that_goes_on_after_its_end_has_not_ended() -> None:
-    end = {"kind": "end", "at_ms": 1800, "marks": {}, "status": "stopped"}
+    end = {"kind": "end", "at_ms": 1800, "marks": {}, "limits": {"day": None}, "status": "stopped"}
     start = {"kind": "start", "wall": "2026-06-07T12:00:00Z"}
     assert folded(end).status == "stopped"
     assert folded(end, start).status == "stopped"

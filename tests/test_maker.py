@@ -1060,3 +1060,10 @@ def test_the_inspected_histories_do_fill_and_pause() -> None:
     assert run.fold.fills > 20
     assert run.fold.pauses == {"data_gap": 1}
     assert inspector.kinds["place"] > 40
+
+
+def test_the_first_level_of_both_sides_is_paid_before_the_second_of_either() -> None:
+    world = World(market(), capital=40, default_order_size=50, num_levels=3, max_net_position=500, max_position=500)
+    world.show()
+    world.tick()
+    assert set(world.working()) == {("YES", "BUY", "0.47"), ("NO", "BUY", "0.52")}

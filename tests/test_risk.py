@@ -176,12 +176,12 @@ def test_no_limit_is_no_limit() -> None:
 
 
 def test_a_restart_goes_on_from_the_same_day_and_the_same_peak() -> None:
-    before = limits(daily=10, drawdown=12)
+    before = limits(daily=20, drawdown=12)
     before.check(usdc(6), MIDNIGHT_MS - 1)
     before.check(usdc(3), MIDNIGHT_MS)
-    after = limits(daily=10, drawdown=12)
+    after = limits(daily=20, drawdown=12)
     assert before.day is not None
-    after.restore(day=before.day, day_began_at=before.day_began_at, peak=before.peak, deepest=before.deepest)
+    after.restore(day=before.day, day_began_at=before.day_began_at, peak=before.peak, deepest=before.deepest, last=before.last)
     assert after.check(usdc(-5.99), MIDNIGHT_MS + 1) is None
     breach = after.check(usdc(-6), MIDNIGHT_MS + 2)
     assert breach is not None
@@ -189,11 +189,19 @@ def test_a_restart_goes_on_from_the_same_day_and_the_same_peak() -> None:
     assert after.check(usdc(-7), MIDNIGHT_MS + 3) is not None
 
 
-def test_a_restart_on_the_next_day_begins_that_day() -> None:
-    after = limits(daily=10)
-    after.restore(day=NOON_MS // DAY_MS, day_began_at=usdc(0), peak=usdc(0), deepest=usdc(0))
+def test_a_restart_on_the_next_day_counts_from_what_was_last_known() -> None:
+    after = limits(daily=50)
+    after.restore(day=NOON_MS // DAY_MS, day_began_at=usdc(0), peak=usdc(0), deepest=usdc(0), last=usdc(0))
     assert after.check(usdc(-30), MIDNIGHT_MS + 1) is None
-    assert after.day_began_at == usdc(-30)
+    assert after.day_began_at == usdc(0)
+
+
+def test_a_drop_before_the_first_look_of_a_day_belongs_to_that_day() -> None:
+    kept = limits(daily=10)
+    assert kept.check(usdc(4), MIDNIGHT_MS - 1) is None
+    breach = kept.check(usdc(-6), MIDNIGHT_MS + 500)
+    assert breach is not None
+    assert breach.why is Why.DAILY_LOSS
 
 
 def test_after_a_person_cleared_it_losses_count_anew() -> None:

@@ -122,9 +122,10 @@ def test_pairs_that_a_killed_live_run_was_merging_can_be_merged_again(runner: Ru
 
 def test_the_limits_of_a_live_run_outlive_it(runner: Runner, tmp_path: Path) -> None:
     live(runner, game(), tmp_path).cut_off(7)
-    mark = session.fold_of(runner.state, RUN_ID).mark
-    assert mark is not None
-    assert mark["limits"]["peak"] == "0.12"
+    left = session.fold_of(runner.state, RUN_ID)
+    assert left.mark is not None
+    assert left.mark["limits"]["deepest"] == "0"
+    assert (text(left.limits.peak), text(left.limits.deepest)) == ("0.12", "0.0025"), "the fill after the last mark counts"
     seen: list[tuple[str, str]] = []
 
     def look(moving: Engine) -> None:
@@ -132,7 +133,7 @@ def test_the_limits_of_a_live_run_outlive_it(runner: Runner, tmp_path: Path) -> 
         seen.append((text(limits.peak), text(limits.deepest)))
 
     live(runner, later(), tmp_path).start({0: look})
-    assert seen == [(mark["limits"]["peak"], mark["limits"]["deepest"])]
+    assert seen == [("0.12", "0.0025")]
 
 
 def test_a_live_run_that_had_lost_before_the_kill_halts_on_what_it_loses_after(runner: Runner, tmp_path: Path) -> None:

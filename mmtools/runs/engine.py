@@ -90,10 +90,14 @@ class Engine:
         self._resumed = past is not None
         self._look_every = 1 if feed.name == "live" else LOOK_EVERY_FRAMES
         self._halt: Record | None = None
+        # A gap is noticed by the timer, so it never comes more seldom than a gap is long.
+        self._tick_every_ms = round(min(params.quote_interval_s, params.max_data_gap_s) * 1000)
         self._next_tick_ms = 0
         self._next_minute_ms = 0
         self._epochs = [view.epoch for view in self.views]
         self._wrote = False
+        self._refused_before: dict[str, int] = {}
+        """Books that an earlier process of a run on a live feed refused."""
         if past is not None:
             self._take_up(past)
 
@@ -157,7 +161,7 @@ class Engine:
                 for event in self.exchange.arrive():
                     self._hear(event)
             elif self._next_tick_ms == next_ms:
-                self._next_tick_ms += round(self.params.quote_interval_s * 1000)
+                self._next_tick_ms += self._tick_every_ms
                 self._hear(ev.Tick())
             else:
                 self._next_minute_ms += MINUTE_MS
@@ -284,7 +288,7 @@ class Engine:
         """Return the counters, marks and limits as of now: what a fold cannot read from single records."""
         maker, limits = self.maker, self.maker.limits
         positions = maker.account.positions
-        refused: dict[str, int] = {}
+        refused = dict(self._refused_before)
         for view in self.views:
             for name, count in view.refused.items():
                 refused[name] = refused.get(name, 0) + count
@@ -295,7 +299,7 @@ class Engine:
                 slug: text(p.mark) for slug, p in zip(self.slugs, positions, strict=True) if p.mark is not None and p.resolved is None
             },
             "liquidation": {
-                slug: text(records.liquidation(view, maker.account, place))
+                slug: records.maybe_text(records.liquidation(view, maker.account, place))
                 for place, (slug, view) in enumerate(zip(self.slugs, self.views, strict=True))
                 if positions[place].yes or positions[place].no
             },
@@ -392,6 +396,9 @@ class Engine:
         self.began_ms, self.now_ms = past.began_ms, past.last_ms
         if past.mark is not None:
             self._take_up_mark(past.mark)
+        seen = past.limits
+        if seen.day is not None:
+            self.maker.limits.restore(day=seen.day, day_began_at=seen.day_began_at, peak=seen.peak, deepest=seen.deepest, last=seen.last)
         self._let_go(past)
         account = self.maker.account = copy.deepcopy(past.account)
         self.maker.orders_made = past.orders_made
@@ -416,15 +423,9 @@ class Engine:
                 self._write({"kind": "merge_gone", "at_ms": self.now_ms, "market": slug, "size": text(position.merging)})
 
     def _take_up_mark(self, mark: Record) -> None:
-        limits = mark["limits"]
-        if limits["day"] is not None:
-            amounts = {name: units.Usdc(units.parse(limits[name])) for name in ("day_began_at", "peak", "deepest")}
-            self.maker.limits.restore(day=limits["day"], **amounts)
         events: dict[str, Any] = dict(mark["events"])
-        refused = events.pop("books_refused")
+        self._refused_before = events.pop("books_refused")
         self.counts = Counts(**events)
-        if self.views:
-            self.views[0].refused.update(refused)
         self.maker.decided = mark["quotes"]["decided"]
         self.maker.skipped.update({Why(why): count for why, count in mark["quotes"]["skipped"].items()})
 

@@ -11,6 +11,8 @@ from mmtools.errors import Refused
 from mmtools.runs.journal import LedgerHash, Record
 from mmtools.trading.ledger import Account
 from mmtools.trading.market import Fill, Order, Outcome, Side
+from mmtools.trading.params import Params
+from mmtools.trading.risk import Limits
 from mmtools.units import Price, Shares, Usdc
 
 SCHEMA = "mmtools.journal/1"
@@ -62,6 +64,8 @@ class Fold:
         self.rebalances: Counter[str] = Counter()
         self.mark: Record | None = None
         """The last `mark` record: counters, marks and limits as of then."""
+        self.limits = Limits(Params(max_daily_loss=None, max_drawdown=None))
+        """The day and the peak as fills and marks tell them; nothing breaks it."""
         self.began_ms = 0
         self.last_ms = 0
         self.status: str | None = None
@@ -163,6 +167,7 @@ class Fold:
         self.notional_e12 += fill.price * fill.size
         self.markets[place].fills += 1
         self.markets[place].last_fill_ms = fill.at_ms
+        self.limits.check(self.account.total(), fill.at_ms)
 
     def _merge_sent(self, record: Record) -> None:
         self.account.lock_merge(self._place[record["market"]], Shares(units.parse(record["size"])))
@@ -184,6 +189,10 @@ class Fold:
         self.mark = record
         for slug, mid in record["marks"].items():
             self.account.mark(self._place[slug], Price(units.parse(mid)))
+        limits = record["limits"]
+        if limits["day"] is not None:
+            amounts = {name: Usdc(units.parse(limits[name])) for name in ("day_began_at", "peak", "deepest")}
+            self.limits.restore(day=limits["day"], **amounts, last=self.account.total())
 
     def _paused(self, record: Record) -> None:
         self.pauses[record["why"]] += 1
@@ -202,6 +211,7 @@ class Fold:
 
     def _cleared(self, record: Record) -> None:
         self.reduce_only = False
+        self.limits.clear(self.account.total())
         (self.clearings if self.latched else self.interventions).append(record)
 
     def _warned(self, record: Record) -> None:

@@ -9,7 +9,7 @@ from mmtools.runs.journal import Record
 from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
 from mmtools.trading.maker import Maker
-from mmtools.trading.market import Market, Outcome, Quote, Side, Skipped
+from mmtools.trading.market import Market, Outcome, Quote, Side, Skipped, Why
 from mmtools.trading.signals import MarketView
 from mmtools.units import ONE, text
 
@@ -172,7 +172,7 @@ def trade(booked: ev.Filled, maker: Maker, *, run_id: str, ws_latency_ms: float 
         "side": fill.side.value,
         "token": fill.outcome.value,
         "price": text(fill.price),
-        "size": text(fill.size + account.remaining(fill.order_key)),
+        "size": text(booked.order_size),
         "fill_qty": text(fill.size),
         "fill_price": text(fill.price),
         "fee": text(fill.fee),
@@ -251,9 +251,14 @@ def _rounded(number: float | None) -> float | None:
     return None if number is None else round(number, 6)
 
 
-def liquidation(view: MarketView, account: Account, market: int) -> int:
-    """Return what the position would bring if pairs were merged and the rest sold at once into the book at hand, in millionths."""
+def liquidation(view: MarketView, account: Account, market: int) -> int | None:
+    """Return what the position would bring if pairs were merged and the rest sold at once into the book at hand, in millionths.
+
+    None when that book says nothing: crossed, locked or incomplete. A side that is empty brings nothing.
+    """
     position = account.positions[market]
     pairs = min(position.yes, position.no)
+    if position.net and view.fault in (Why.BOOK_CROSSED, Why.BOOK_LOCKED, Why.BOOK_INCOMPLETE):
+        return None
     book = view.book
     return pairs + book.proceeds(True, position.yes - pairs) + book.proceeds(False, position.no - pairs)

@@ -6,8 +6,9 @@ Called when a run ends and by `report`; it computes nothing that the journal doe
 from typing import Any
 
 from mmtools.runs.fold import Fold
+from mmtools.runs.records import iso
 from mmtools.trading.ledger import Figures
-from mmtools.units import ONE, text
+from mmtools.units import ONE, parse, text
 
 SCHEMA = "mmtools.run/1"
 NO_COUNTERS: dict[str, Any] = {
@@ -42,11 +43,11 @@ def document(fold: Fold, *, status: str | None = None) -> dict[str, Any]:
         "fills": {"count": fold.fills, "shares": text(fold.shares), "notional": text(fold.notional_e12 // ONE)},
         "fill_rate": _ratio(fold.shares, orders.shares_accepted),
         "fills_per_order": _ratio(fold.fills, orders.accepted),
-        "pnl": {**_pnl(figures), "liquidation_value": text(sum(_amounts(counters["liquidation"])))},
+        "pnl": {**_pnl(figures), "liquidation_value": _sum(counters["liquidation"])},
         "markets": {slug: {**_pnl(account.figures(place)), "fills": fold.markets[place].fills} for place, slug in enumerate(fold.slugs)},
         "position": {slug: _position(fold, place) for place, slug in enumerate(fold.slugs)},
         "capital": {"start": run["capital"], "free": text(account.free), "reserved": text(account.reserved)},
-        "halts": [{key: halt.get(key) for key in ("at_ms", "why", "detail")} for halt in fold.halts],
+        "halts": [{"at": iso(halt["at_ms"]), "why": halt["why"], "detail": halt["detail"]} for halt in fold.halts],
         "pauses": dict(sorted(fold.pauses.items())),
         "rebalances": dict(sorted(fold.rebalances.items())),
         "assumptions": run["assumptions"],
@@ -113,18 +114,18 @@ def _position(fold: Fold, place: int) -> dict[str, str]:
     return {"yes": text(position.yes), "no": text(position.no), "net": text(position.net), "cost": text(cost)}
 
 
-def _amounts(texts: dict[str, str]) -> list[int]:
-    from mmtools.units import parse
-
-    return [parse(amount) for amount in texts.values()]
+def _sum(amounts: dict[str, str | None]) -> str | None:
+    """Return the sum of amounts; None when one of them is not known."""
+    known = [parse(amount) for amount in amounts.values() if amount is not None]
+    return text(sum(known)) if len(known) == len(amounts) else None
 
 
 def _ratio(part: int, whole: int) -> float | None:
     return round(part / whole, 6) if whole else None
 
 
-def _money(amount: str) -> str:
-    return f"{float(amount):,.2f}"
+def _money(amount: str | None) -> str:
+    return "unknown" if amount is None else f"{float(amount):,.2f}"
 
 
 def _percent(ratio: float | None) -> str:

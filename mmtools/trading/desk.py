@@ -6,6 +6,7 @@ reports read a desk's state.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, zip_longest
 from typing import Self
 
 from mmtools import units
@@ -168,18 +169,26 @@ class Planner:
             self._wind_down(plan)
             return plan
         snapped = snap(unsnapped, self.inputs)
-        left = int(money)
+        wished = {side: self._wish(side, snapped.bid if side is Side.BUY else snapped.ask) for side in plan.order}
+        paid = self._pay({side: legs for side, (legs, _) in wished.items()}, plan.order, money)
         short = self.low_balance
-        for side in plan.order:
-            at = snapped.bid if side is Side.BUY else snapped.ask
-            wished, quote = self._wish(side, at)
-            paid = afford(self.desk.payable(wished), left, self.desk.market.min_size, shrink=self.params.balance_aware_quoting)
-            left -= sum(leg.cost for leg in paid)
-            short = short or paid != wished
-            self._settle(plan, side, paid, quote if paid or not wished else Skipped(Why.SHORT_OF_MONEY))
+        for side, (legs, quote) in wished.items():
+            short = short or paid[side] != legs
+            self._settle(plan, side, paid[side], quote if paid[side] or not legs else Skipped(Why.SHORT_OF_MONEY))
         if short and self.params.position_recycling:
             self._recycle(plan)
         return plan
+
+    def _pay(self, wished: dict[Side, tuple[Leg, ...]], order: tuple[Side, Side], money: int) -> dict[Side, tuple[Leg, ...]]:
+        """Return the legs that money can pay: the first level of both sides before the second of either."""
+        paid: dict[Side, tuple[Leg, ...]] = dict.fromkeys(order, ())
+        levels = {side: [tuple(legs) for _, legs in groupby(wished[side], key=lambda leg: leg.yes_price)] for side in order}
+        for both in zip_longest(*(levels[side] for side in order), fillvalue=()):
+            for side, legs in zip(order, both, strict=True):
+                now = afford(self.desk.payable(legs), money, self.desk.market.min_size, shrink=self.params.balance_aware_quoting)
+                money -= sum(leg.cost for leg in now)
+                paid[side] += now
+        return paid
 
     def _inputs(self, now_ms: int) -> Inputs:
         view, book, market = self.desk.view, self.book, self.desk.market

@@ -272,6 +272,7 @@ class Filled:
     """The account has booked this fill. The times are those of its order, the decision the one that sent it."""
 
     fill: Fill
+    order_size: Shares
     sent_ms: int
     accepted_ms: int | None
     decision: Decision

@@ -180,7 +180,9 @@ class Maker:
         desk.fills += 1
         desk.last_fill_ms = now_ms
         self._balance_changed()
-        booked = ev.Filled(fill=fill, sent_ms=work.sent_ms, accepted_ms=work.accepted_ms, decision=desk.basis[event.key])
+        booked = ev.Filled(
+            fill=fill, order_size=order.size, sent_ms=work.sent_ms, accepted_ms=work.accepted_ms, decision=desk.basis[event.key]
+        )
         return [booked, *self._quote([desk], now_ms)]
 
     def _touch_moved(self, desk: Desk, now_ms: int) -> list[ev.Action]:

@@ -15,6 +15,8 @@ Positive = Annotated[float, Meta(gt=0)]
 Seconds = Annotated[float, Meta(ge=0.001)]
 """Becomes milliseconds, of which 0 would be no interval at all."""
 NotNegative = Annotated[float, Meta(ge=0)]
+Coefficient = Annotated[float, Meta(ge=1e-6, le=1e6)]
+"""Of a formula that divides by it: further out, floats have nothing left to say."""
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 Model = Literal["fixed", "avellaneda-stoikov"]
 QueueModel = Literal["risk-averse", "power", "power2", "power3", "log", "log2", "optimistic"]
@@ -42,9 +44,9 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     num_levels: Annotated[int, Meta(ge=1, le=20)] = 1
     default_order_size: Annotated[float, Meta(ge=0.01)] = 50.0
     default_half_spread_bps: Positive = 50.0
-    gamma_risk_aversion: Positive = 0.3
+    gamma_risk_aversion: Coefficient = 0.3
     horizon_s: Positive = 5.0
-    order_arrival_decay_per_tick: Positive = 2.0
+    order_arrival_decay_per_tick: Coefficient = 2.0
     max_skew_ticks: NotNegative = 5.0
     reprice_after: Annotated[int, Meta(ge=1)] = 1
     fair_value: Literal["mid", "weighted-mid"] = "mid"

@@ -69,10 +69,12 @@ class Limits:
         self.peak = Usdc(0)
         self.deepest = Usdc(0)
         """The largest drawdown so far."""
+        self.last = Usdc(0)
+        """The total when it was last looked at: what the next day begins with."""
 
-    def restore(self, *, day: int, day_began_at: Usdc, peak: Usdc, deepest: Usdc) -> None:
+    def restore(self, *, day: int, day_began_at: Usdc, peak: Usdc, deepest: Usdc, last: Usdc) -> None:
         """Go on from what an earlier process of the same run had seen."""
-        self.day, self.day_began_at, self.peak, self.deepest = day, day_began_at, peak, deepest
+        self.day, self.day_began_at, self.peak, self.deepest, self.last = day, day_began_at, peak, deepest, last
 
     def clear(self, total: Usdc) -> None:
         """A person looked and said go on: losses count anew from here."""
@@ -84,7 +86,8 @@ class Limits:
         if self.day is None:
             self.day = day
         elif day > self.day:
-            self.day, self.day_began_at = day, total
+            self.day, self.day_began_at = day, self.last
+        self.last = total
         self.peak = max(self.peak, total)
         self.deepest = max(self.deepest, Usdc(self.peak - total))
         lost, fallen = self.day_began_at - total, self.peak - total
