@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mmtools import config
 from mmtools.config import Endpoints, News, RunConfig, Shock, Synthetic
 from mmtools.errors import Misconfigured
-from mmtools.trading.params import Params
+from mmtools.trading.params import DEFAULT_BANDS, Params
 
 Write = Callable[[str | bytes], Path]
 
@@ -167,7 +167,7 @@ def test_a_key_that_is_not_known_or_not_alone_is_refused(write: Write, text: str
         ("params: {capital: true}", "1: params.capital is true; it must be a number above 0"),
         ("params: {max_drawdown: 0}", "1: params.max_drawdown is 0; it must be a number above 0 or null"),
         ("duration_hours: 1e-9", "1: duration_hours is 1e-09; it must be a number at least 0.001 and at most 8784 or null"),
-        ("params: {model: avelaneda}", '1: params.model is "avelaneda"; it must be one of avellaneda-stoikov, fixed'),
+        ("params: {model: avelaneda}", '1: params.model is "avelaneda"; it must be one of avellaneda-stoikov, bands, fixed, glft, logit'),
         ("feed: kraken", '1: feed is "kraken"; it must be one of live, recording, synthetic'),
         ("synthetic: {resolves: maybe}", '1: synthetic.resolves is "maybe"; it must be one of no, yes or null'),
         ("synthetic: {fair: 1}", "1: synthetic.fair is 1; it must be a number above 0 and below 1"),
@@ -307,7 +307,7 @@ def test_a_file_that_cannot_be_a_config_is_refused(write: Write, tmp_path: Path)
 
 def test_a_long_value_is_shown_shortened(write: Write) -> None:
     assert refusal(write(f"params: {{model: {'x' * 5000}}}")) == (
-        f'run.yaml:1: params.model is "{"x" * 56}...; it must be one of avellaneda-stoikov, fixed'
+        f'run.yaml:1: params.model is "{"x" * 56}...; it must be one of avellaneda-stoikov, bands, fixed, glft, logit'
     )
 
 
@@ -462,7 +462,9 @@ def test_the_digest_ignores_what_is_only_recorded() -> None:
 @pytest.mark.parametrize("name", Params.__struct_fields__)
 def test_every_parameter_is_covered_by_the_digest(name: str) -> None:
     default = getattr(Params(), name)
-    other = {bool: not default, str: "other"}.get(type(default), (default or 0) + 7 if not isinstance(default, str) else "other")
+    other: object = DEFAULT_BANDS if name == "bands" else "other" if isinstance(default, str) else (default or 0) + 7
+    if isinstance(default, bool):
+        other = not default
     changed = RunConfig(params=msgspec.structs.replace(Params(), **{name: other}))
     assert config.digest(changed) != config.digest(RunConfig())
     assert [line.split(":")[0] for line in config.differences(RunConfig(), changed)] == [f"params.{name}"]
