@@ -14,7 +14,7 @@ from mmtools.trading.ledger import Account
 from mmtools.trading.market import Fill, Market, Order, Outcome, Side
 from mmtools.trading.paper import NEVER, PaperExchange
 from mmtools.trading.params import Params, QueueModel
-from mmtools.trading.queue import UNKNOWN_QUEUE, Pool, Queued, ahead_after_cancel
+from mmtools.trading.queue import UNKNOWN_QUEUE, Model, Pool, Queued, ahead_after_cancel
 from mmtools.trading.signals import MarketView
 from mmtools.units import ONE, Price, Shares, Usdc
 from mmtools.venues.tape import Decoder
@@ -1047,8 +1047,8 @@ def test_the_queue_ahead_never_grows_nor_passes_what_the_level_holds(
     model: QueueModel, level: int, before: list[LevelEvent], after: list[LevelEvent], snapshots: bool
 ) -> None:
     """One price alone; prints eat what stands ahead as the exchange lets them."""
-    pool = Pool(Params(queue_model=model))
-    known, unknown = Queued(0, 0), Queued(UNKNOWN_QUEUE, 0)
+    pool = Pool(explain_ms=250)
+    known, unknown = Queued(Model(model), 0, 0), Queued(Model(model), UNKNOWN_QUEUE, 0)
     ours: list[Queued] = []
     now_ms = turn = 0
     for wait_ms, what, size in [*before, (0, "we come", 0), *after]:

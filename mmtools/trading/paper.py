@@ -9,13 +9,14 @@ import heapq
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from mmtools import units
 from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
 from mmtools.trading.market import Order, Outcome, Side
 from mmtools.trading.params import Params
-from mmtools.trading.queue import UNKNOWN_QUEUE, Pool, Queued
+from mmtools.trading.queue import UNKNOWN_QUEUE, Model, Pool, Queued
 from mmtools.trading.signals import MarketView
 from mmtools.units import LOT, ONE, Price, Shares, Usdc
 
@@ -49,7 +50,9 @@ class PaperExchange:
         """What resting buys would cost. A partial fill may round up by a millionth, as in the ledger, so cash can fall short by as much."""
         self._desks = [_Desk(view) for view in views]
         self._params = params
-        self._always_first = params.queue_model == "optimistic"
+        self._model = Model(params.queue_model, params.queue_power)
+        self._naive = params.queue_model in ("never", "touch")
+        """Prints mean nothing to these."""
         self._rng = rng
         self._due: list[tuple[int, int, ev.Place | ev.Cancel | ev.Merge]] = []
         self._sent = 0
@@ -122,6 +125,8 @@ class PaperExchange:
 
     def printed(self, market: int, taker: Side, price: int, size: int, now_ms: int) -> list[ev.Event]:
         """A taker traded `size` at `price` in YES terms: it eats the queue of our level, then us; a print through us fills us."""
+        if self._naive:
+            return []
         stated = self._params.trade_side
         if stated == "unknown":
             return self._eat(market, Side.BUY, price, size, now_ms) + self._eat(market, Side.SELL, price, size, now_ms)
@@ -134,6 +139,20 @@ class PaperExchange:
         if desk.view.snapshots_only():
             for pool in desk.pools.values():
                 pool.book_given()
+
+    def frame_over(self, market: int) -> list[ev.Event]:
+        """Fill what stands at the touch if the queue model is `touch`, which believes in such fills; nothing otherwise."""
+        if self._params.queue_model != "touch":
+            return []
+        desk = self._current(market)
+        book = desk.view.book
+        events: list[ev.Event] = []
+        if desk.view.fault is None:
+            for side, best in ((Side.BUY, book.best_bid), (Side.SELL, book.best_ask)):
+                there = [orders for price, orders in desk.levels[side].items() if (price - best * book.tick) * side.sign >= 0]
+                for resting in list(chain.from_iterable(there)):
+                    self._fill(resting, resting.left, events)
+        return events
 
     def resolve(self, market: int, payout: Price) -> list[ev.Event]:
         """The market is over: open orders are cancelled, shares are paid."""
@@ -160,13 +179,13 @@ class PaperExchange:
             for levels in desk.levels.values():
                 for orders in levels.values():
                     for resting in orders:
-                        resting.ahead = 0 if self._always_first else UNKNOWN_QUEUE
+                        resting.ahead = 0 if self._model.always_first else UNKNOWN_QUEUE
         return desk
 
     def _pool(self, desk: _Desk, side: Side, price: int) -> Pool:
         pool = desk.pools.get((side, price))
         if pool is None:
-            pool = desk.pools[side, price] = Pool(self._params)
+            pool = desk.pools[side, price] = Pool(self._params.explain_ms)
         return pool
 
     def _accept(self, order: Order) -> ev.Event:
@@ -177,7 +196,7 @@ class PaperExchange:
         self._reserve(order, order.size)
         price, side = order.yes_price, order.yes_side
         self._turn += 1
-        resting = _Resting(self._queue(desk, side, price), self._turn, order, order.size)
+        resting = _Resting(self._model, self._model.ahead_at_arrival(desk.view.book, side, price), self._turn, order, order.size)
         desk.levels[side].setdefault(price, []).append(resting)
         self._orders[order.key] = resting
         return ev.OrderAccepted(order.key, f"paper-{order.key}")
@@ -200,16 +219,6 @@ class PaperExchange:
             fits = order.size <= desk.held[order.outcome] - desk.locked[order.outcome]
         return None if fits else ev.Rejection.NOT_ENOUGH_BALANCE
 
-    def _queue(self, desk: _Desk, side: Side, price: int) -> int:
-        """Return what stands ahead of an order that arrives now."""
-        if self._always_first:
-            return 0
-        book, bid = desk.view.book, side is Side.BUY
-        at = price // book.tick
-        if not book.queue_known(bid, at):
-            return UNKNOWN_QUEUE
-        return max((book.bids if bid else book.asks)[at], 0)
-
     def _eat(self, market: int, side: Side, price: int, size: int, now_ms: int) -> list[ev.Event]:
         """Let a print reach our orders of one side, best price first; a share of it fills one order at most."""
         desk = self._current(market)
@@ -222,18 +231,8 @@ class PaperExchange:
         events: list[ev.Event] = []
         taken = 0
         for resting in [*through, *here]:
-            # What had left the book before the order came was traded before it came: it fills nothing and eats nothing ahead.
-            earlier = sum(shares for turn, shares in shown if turn < resting.turn)
-            if earlier and size - earlier < LOT:
-                continue
-            if resting.order.yes_price != price:
-                resting.ahead = 0
-            if resting.ahead == UNKNOWN_QUEUE:
-                continue
-            volume = max(size - earlier - taken, 0)
-            eaten = min(resting.ahead, volume)
-            resting.ahead -= eaten
-            taken += self._fill(resting, volume - eaten, events)
+            left = resting.reached(size, shown, through=resting.order.yes_price != price, taken=taken)
+            taken += self._fill(resting, left, events)
         return events
 
     def _fill(self, resting: _Resting, volume: int, events: list[ev.Event]) -> int:

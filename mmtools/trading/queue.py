@@ -1,6 +1,7 @@
 """Where an order of ours stands at its price: what decreases of the level and prints tell of the shares ahead of it.
 
-Shares, turns and times only: no orders, no money, no latency. Called by `paper` alone. A decrease and the print that
+Shares, turns and times only: no orders, no money, no latency. Called by `paper`, and by `lab.calibrate` for orders that
+nobody sent. A decrease and the print that
 caused it come apart (on this feed the decrease is usually first), so a `Pool` keeps each until the other has come; a
 decrease that no print explains in time was a cancel, and the queue model says how much of it stood ahead of us.
 """
@@ -9,7 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mmtools.trading.params import Params, QueueModel
+from mmtools.trading.book import Book
+from mmtools.trading.market import Side
+from mmtools.trading.params import QueueModel
 from mmtools.units import LOT, ONE
 
 UNKNOWN_QUEUE = -1
@@ -18,14 +21,61 @@ MOST_WAITING = 1_000
 """Prints of one price that wait for a book."""
 
 
+@dataclass(frozen=True, slots=True)
+class Model:
+    """How much of what left a level by cancels stood ahead of us: a queue model and the exponent of the power ones."""
+
+    name: QueueModel
+    power: float = 1.0
+
+    @property
+    def always_first(self) -> bool:
+        return self.name == "optimistic"
+
+    def ahead_at_arrival(self, book: Book, side: Side, price: int) -> int:
+        """Return what stands ahead of an order that arrives now at a price in YES terms: all that rests there, or UNKNOWN_QUEUE."""
+        if self.always_first:
+            return 0
+        bid, at = side is Side.BUY, price // book.tick
+        if not book.queue_known(bid, at):
+            return UNKNOWN_QUEUE
+        return max((book.bids if bid else book.asks)[at], 0)
+
+    def ahead_after_cancel(self, ahead: int, before: int, after: int) -> int:
+        """As the function `ahead_after_cancel`, in millionths of shares."""
+        shares = ahead_after_cancel(self.name, self.power, ahead / ONE, before / ONE, after / ONE)
+        # A part of a millionth stays ahead of us; the first rounding only takes back the noise of the floats.
+        return math.ceil(round(shares * ONE, 3))
+
+
 @dataclass(slots=True)
 class Queued:
-    """An order's place in the queue of its level. Mutable; the market moves it forward, never back."""
+    """An order's place in the queue of its level, as a model sees it. Mutable; the market moves it forward, never back."""
 
+    model: Model
     ahead: int
     """Millionths of shares, or UNKNOWN_QUEUE."""
     turn: int
     """When it arrived, among the turns of decreases and prints: what had left the level by then was never ahead of it."""
+
+    def reached(self, size: int, shown: Sequence[tuple[int, int]], *, through: bool, taken: int = 0) -> int:
+        """Let a print of `size` come to this order; return how much of it is left for the order when it has eaten what stands ahead.
+
+        shown: the decreases that had shown the print before, as (turn, shares). through: it traded at a worse price than ours.
+        taken: what of it others of our orders have had.
+        """
+        # What had left the book before the order came was traded before it came: it fills nothing and eats nothing ahead.
+        earlier = sum(shares for turn, shares in shown if turn < self.turn)
+        if earlier and size - earlier < LOT:
+            return 0
+        if through:
+            self.ahead = 0
+        if self.ahead == UNKNOWN_QUEUE:
+            return 0
+        volume = max(size - earlier - taken, 0)
+        eaten = min(self.ahead, volume)
+        self.ahead -= eaten
+        return volume - eaten
 
 
 @dataclass(slots=True)
@@ -46,10 +96,10 @@ class Pool:
     snapshots: whether the feed shows full books only; then prints wait for the next book, however late it comes.
     """
 
-    __slots__ = ("_decreases", "_params", "_prints")
+    __slots__ = ("_decreases", "_explain_ms", "_prints")
 
-    def __init__(self, params: Params) -> None:
-        self._params = params
+    def __init__(self, explain_ms: int) -> None:
+        self._explain_ms = explain_ms
         # Lists, not deques: there is a pool for every price, and hardly ever more than a few wait in one.
         self._decreases: list[_Pending] = []
         self._prints: list[_Pending] = []
@@ -82,20 +132,15 @@ class Pool:
 
     def _expire(self, ours: Sequence[Queued], now_ms: int, snapshots: bool) -> None:
         """Count decreases that stayed unexplained as cancels, and forget prints whose decrease never came."""
-        expired = now_ms - self._params.explain_ms
+        expired = now_ms - self._explain_ms
         while self._decreases and self._decreases[0].at_ms < expired:
             gone = self._decreases.pop(0)
             for order in ours:
                 if order.turn < gone.turn and order.ahead > 0:
-                    order.ahead = self._after_cancel(order.ahead, gone.level + gone.left, gone.level)
+                    order.ahead = order.model.ahead_after_cancel(order.ahead, gone.level + gone.left, gone.level)
         if not snapshots:
             while self._prints and self._prints[0].at_ms < expired:
                 self._prints.pop(0)
-
-    def _after_cancel(self, ahead: int, before: int, after: int) -> int:
-        shares = ahead_after_cancel(self._params.queue_model, self._params.queue_power, ahead / ONE, before / ONE, after / ONE)
-        # A part of a millionth stays ahead of us; the first rounding only takes back the noise of the floats.
-        return math.ceil(round(shares * ONE, 3))
 
 
 def _match(waiting: list[_Pending], size: int) -> tuple[list[tuple[int, int]], int]:
@@ -121,7 +166,7 @@ def ahead_after_cancel(model: QueueModel, power: float, ahead: float, before: fl
     ahead, before, after: shares. The form of hftbacktest's queue models: a cancel stood behind us with probability p,
     which each model makes from the shares behind and ahead; "risk-averse" says that all cancels stood behind.
     """
-    if model == "risk-averse":
+    if model in ("risk-averse", "never", "touch"):
         return min(ahead, after)
     if model == "optimistic":
         return 0.0
