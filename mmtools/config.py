@@ -86,6 +86,12 @@ class Synthetic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     shocks: tuple[Shock, ...] = ()
     resolves: Literal["yes", "no"] | None = None
     """How the market ends at the end of the run; None leaves it open."""
+    rewards_daily_pool: Positive | None = None
+    """USDC a day for each market's resting orders; None is a market without liquidity rewards."""
+    rewards_max_spread: Positive = 0.03
+    """USDC from the mid within which an order scores."""
+    rewards_min_size: Positive = 20.0
+    """Shares that an order needs to score."""
 
     def __post_init__(self) -> None:
         if self.tick not in [tick / units.ONE for tick in TICKS]:
@@ -94,10 +100,13 @@ class Synthetic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if not self.tick <= self.fair <= 1 - self.tick:
             raise ValueError(f"`fair`: {self.fair} leaves no room for a tick of {self.tick} on both sides; move it towards 0.5")
         _require_iso("start", self.start)
-        try:
-            units.of(self.min_order_size)
-        except ValueError as e:
-            raise ValueError(f"`min_order_size`: {e}; write it with at most six decimals") from None
+        for name in ("min_order_size", "rewards_daily_pool", "rewards_max_spread", "rewards_min_size"):
+            number = getattr(self, name)
+            if number is not None:
+                try:
+                    units.of(number)
+                except ValueError as e:
+                    raise ValueError(f"`{name}`: {e}; write it with at most six decimals") from None
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -213,6 +213,13 @@ def test_every_tick_of_the_venue_is_taken(write: Write, tick: str) -> None:
     assert config.load(write(f"synthetic: {{tick: {tick}}}")).synthetic.tick == float(tick)
 
 
+@pytest.mark.parametrize("name", ["min_order_size", "rewards_daily_pool", "rewards_max_spread", "rewards_min_size"])
+def test_an_amount_of_the_synthetic_market_with_more_than_six_decimals_is_refused(write: Write, name: str) -> None:
+    assert refusal(write(f"synthetic:\n  markets: 2\n  {name}: 0.0300001")) == (
+        f"run.yaml:3: synthetic.{name}: '0.0300001' has more than six decimals; write it with at most six decimals"
+    )
+
+
 def test_a_fair_value_off_the_grid_of_prices_is_refused(write: Write) -> None:
     assert "leaves no room for a tick of 0.1" in refusal(write("synthetic: {fair: 0.95, tick: 0.1}"))
 
@@ -373,6 +380,9 @@ SYNTHETIC = st.builds(
     news=st.lists(st.builds(News, at_s=floats(0), ticks=floats(-100, 100)), max_size=2).map(tuple),
     shocks=st.lists(st.builds(Shock, at_s=floats(0), duration_s=floats(0), factor=floats(0)), max_size=2).map(tuple),
     resolves=st.sampled_from([None, "yes", "no"]),
+    rewards_daily_pool=st.none() | amounts(),
+    rewards_max_spread=amounts(),
+    rewards_min_size=amounts(),
 )
 
 

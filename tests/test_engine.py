@@ -288,8 +288,10 @@ def test_a_live_feed_is_looked_up_from_at_every_turn_even_in_silence(name: str, 
 
 
 def footprint(engine: Engine) -> int:
-    """Return how many objects the engine holds on to, but for the feed and the trades it remembers not to count twice (a fixed number)."""
-    skipped = (engine.feed, engine.watcher, engine.maker.account._finished, engine.fold.account._finished)
+    """Return how many objects the engine holds on to, but for the feed and what it remembers a fixed number of: trades, markouts."""
+    accounts = (engine.maker.account, engine.fold.account, *(other._maker.account for other in engine.others))
+    skipped = [engine.feed, engine.watcher, *(account._finished for account in accounts)]
+    skipped += [counts.markouts.recent for counts in engine.fold.markets]
     seen = {id(thing) for thing in skipped}
     found, left = 0, [engine.__dict__]
     while left:
@@ -317,7 +319,7 @@ def grown(minutes: Sequence[int]) -> list[int]:
 
     settings = Synthetic(trades_per_minute=120, changes_per_minute=200, trade_size=150)
     feed = SyntheticFeed(settings, seed=3, duration_ms=max(minutes) * 60_000 + 1000)
-    params = Params(capital=500, max_drawdown=None, max_daily_loss=None, quote_interval_s=1)
+    params = Params(capital=500, max_drawdown=None, max_daily_loss=None, quote_interval_s=1, event_cool_off_s=0)
     engine = Engine(feed=feed, params=params, journal=MemoryJournal(), watcher=Weighing(), head=head(feed, params))
     engine.run()
     assert engine.fold.fills > max(minutes)

@@ -35,6 +35,7 @@ PURE_IMPORTS = frozenset(
         "bisect",
         "collections",
         "contextlib",
+        "copy",
         "dataclasses",
         "enum",
         "functools",

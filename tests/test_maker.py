@@ -41,8 +41,8 @@ DOWN_BIDS, DOWN_ASKS = {"0.4": 120, "0.39": 300}, {"0.41": 80, "0.42": 200}
 
 
 def small(**params: Any) -> dict[str, Any]:
-    """Params without loss limits and without skew, which would move the prices of a test that is about something else."""
-    return {"max_daily_loss": None, "max_drawdown": None, "max_skew_ticks": 0.0, **params}
+    """Params without loss limits, skew and events, which would move or pull the quotes of a test that is about something else."""
+    return {"max_daily_loss": None, "max_drawdown": None, "max_skew_ticks": 0.0, "event_cool_off_s": 0.0, **params}
 
 
 def decision(world: World, place: int = 0) -> ev.Decision:
@@ -867,11 +867,12 @@ def test_a_note_carries_the_numbers_a_quote_came_from() -> None:
     world = World(**small(default_half_spread_bps=200, capital=1000.0))
     world.own(YES, 25, "0.45")
     (note,) = of_kind(world.show(), ev.Note)
-    told = note.decision
-    assert (told.fair, told.reservation, told.skew) == (47.5, 47.5, 0.0)
-    assert told.half_spread == pytest.approx(0.95)
+    told, numbers = note.decision, note.decision.numbers
+    assert numbers is not None
+    assert (numbers.fair, numbers.reservation, numbers.skew) == (47.5, 47.5, 0.0)
+    assert numbers.half_spread == pytest.approx(0.95)
     assert (told.best_bid, told.best_ask, told.mid, told.net) == (price("0.47"), price("0.48"), price("0.475"), shares(25))
-    assert (told.tau_s, told.money) == (5.0, usdc(988.75))
+    assert (numbers.tau_s, told.money) == (5.0, usdc(988.75))
 
 
 # --- laws over random histories

@@ -79,7 +79,7 @@ class World:
                 exchange.book_given(place)
         elif kind in (Kind.SOLD, Kind.BOUGHT):
             taker = Side.BUY if kind == Kind.BOUGHT else Side.SELL
-            view.printed(taker, b, ms)
+            view.printed(taker, a, b, ms)
             self._hear(exchange.printed(place, taker, a, b, ms))
         elif kind == Kind.TICK:
             view.new_tick(Price(a))

@@ -64,7 +64,7 @@ def emptied(of: MarketView) -> list[Decrease]:
 
 def printed(of: MarketView, now_ms: int, taker: Side, shares: float) -> None:
     of.frame(now_ms)
-    of.printed(taker, round(shares * SHARE), now_ms)
+    of.printed(taker, 475_000, round(shares * SHARE), now_ms)
 
 
 def verdict(of: MarketView) -> tuple[Why | None, int | None]:
@@ -686,7 +686,7 @@ def played(tape: Tape, views: Sequence[MarketView]) -> Iterator[tuple[int, int, 
         elif kind == Kind.BOOK:
             rain.full_book(now_ms)
         elif kind in (Kind.SOLD, Kind.BOUGHT):
-            rain.printed(Side.BUY if kind == Kind.BOUGHT else Side.SELL, b, now_ms)
+            rain.printed(Side.BUY if kind == Kind.BOUGHT else Side.SELL, a, b, now_ms)
         else:
             assert kind == Kind.END
             rain.end(now_ms, a, b)

@@ -14,8 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmtools.config import News, Shock, Synthetic
-from mmtools.trading.market import Market
-from mmtools.units import ONE, parse
+from mmtools.trading.market import Market, RewardTerms
+from mmtools.units import ONE, Price, Shares, Usdc, parse
 from mmtools.venues.synthetic import FairValue, SyntheticFeed, exponential, normal
 from mmtools.venues.tape import Decoder
 from mmtools.venues.venue import Feed, Kind
@@ -152,6 +152,14 @@ def test_markets_have_invented_ids_that_clients_take_for_real_ones() -> None:
     market = two.markets[1]
     assert (market.tick, market.min_size, market.accepting, market.end_ms) == (1_000, 15_000_000, True, None)
     assert market.fees is not None
+
+
+def test_rewards_are_terms_of_every_market_and_change_no_frame() -> None:
+    plain, paid = feed(markets=2), feed(markets=2, rewards_daily_pool=40.5, rewards_max_spread=0.045, rewards_min_size=50)
+    assert [market.rewards for market in plain.markets] == [None, None]
+    terms = RewardTerms(min_size=Shares(50_000_000), max_spread=Price(45_000), daily_pool=Usdc(40_500_000))
+    assert [market.rewards for market in paid.markets] == [terms, terms]
+    assert digest(paid) == digest(plain)
 
 
 def test_end_is_known_when_the_market_resolves() -> None:

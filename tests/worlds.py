@@ -115,7 +115,7 @@ class World:
 
     def trade(self, taker: Side, at: str, size: float, *, place: int = 0) -> None:
         """A print in YES terms arrives."""
-        self.views[place].printed(taker, shares(size), self.now_ms)
+        self.views[place].printed(taker, price(at), shares(size), self.now_ms)
         for event in self.exchange.printed(place, taker, price(at), shares(size), self.now_ms):
             self.hear(event)
 

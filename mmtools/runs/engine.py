@@ -13,16 +13,18 @@ from typing import Any
 
 from mmtools import units
 from mmtools.runs import records
+from mmtools.runs.bracket import OTHERS, OtherMaker, tally
 from mmtools.runs.fold import Fold
 from mmtools.runs.journal import Journal, Record
+from mmtools.runs.markets import Markets
 from mmtools.runs.watcher import Intervention, Watcher
 from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
 from mmtools.trading.maker import Maker
 from mmtools.trading.market import Side, Why
-from mmtools.trading.paper import PaperExchange
+from mmtools.trading.paper import NEVER, PaperExchange
 from mmtools.trading.params import Params
-from mmtools.trading.signals import MarketView
+from mmtools.trading.rewards import RewardEstimate, sample
 from mmtools.units import Price, text
 from mmtools.venues.venue import Feed, Kind
 
@@ -69,10 +71,20 @@ class Engine:
         self.journal = journal
         self.watcher = watcher or Watcher()
         self.slugs = [market.slug for market in feed.markets]
-        self.views = [MarketView(market) for market in feed.markets]
+        self.markets = Markets(feed.markets, [self])
+        self.views = self.markets.views
         self.exchange = PaperExchange(self.views, params, random.Random(params.seed))
         account = Account(units.Usdc(units.of(params.capital)), len(self.views))
-        self.maker = Maker(self.views, params, account, facts_required=feed.name == "live")
+        facts_required = feed.name == "live"
+        self.maker = Maker(self.views, params, account, facts_required=facts_required)
+        self.others = [
+            OtherMaker(name, self.views, params, run_id=head["run_id"], facts_required=facts_required, write=self._other_wrote)
+            for name in (OTHERS if params.bracket else ())
+        ]
+        """The other makers of the bracket."""
+        self.markets.listeners += self.others
+        self.rewards = [RewardEstimate(market.rewards) for market in feed.markets]
+        """What liquidity rewards would have brought: an estimate, apart from the account."""
         self.fold = past or Fold()
         self.counts = Counts()
         self.now_ms = 0
@@ -94,7 +106,9 @@ class Engine:
         self._tick_every_ms = round(min(params.quote_interval_s, params.max_data_gap_s) * 1000)
         self._next_tick_ms = 0
         self._next_minute_ms = 0
-        self._epochs = [view.epoch for view in self.views]
+        self._minute_of_sample_ms = 0
+        self._sample_at = random.Random(f"{params.seed}/rewards")
+        self._next_sample_ms = NEVER
         self._wrote = False
         self._refused_before: dict[str, int] = {}
         """Books that an earlier process of a run on a live feed refused."""
@@ -105,7 +119,7 @@ class Engine:
 
     def run(self) -> Status:
         """Move to the end of the feed, the duration, a halt or a stop. Raises what the journal raises."""
-        views, exchange, counts = self.views, self.exchange, self.counts
+        views, markets, exchange, counts = self.views, self.markets, self.exchange, self.counts
         started = False
         for ms, kind, market, a, b in self.feed.rows():
             if not started:
@@ -122,18 +136,14 @@ class Engine:
                 counts.level_changes += a
                 counts.books += b
                 views[market].frame(ms)
-            elif kind == Kind.END:
-                self._frame_over(market, a, b)
-            elif kind == Kind.SOLD or kind == Kind.BOUGHT:
-                counts.prints += 1
-                taker = Side.BUY if kind == Kind.BOUGHT else Side.SELL
-                views[market].printed(taker, b, ms)
-                for event in exchange.printed(market, taker, a, b, ms):
-                    self._hear(event)
-            else:
-                self._rare(kind, market, a)
-                if kind == Kind.CLOCK and not self._look():
+            elif kind == Kind.CLOCK:
+                if not self._look():
                     break
+            else:
+                counts.prints += kind == Kind.SOLD or kind == Kind.BOUGHT
+                markets.row(self.now_ms, kind, market, a, b)
+                for other in self.others:
+                    other.arrive(ms)
             if self._wrote:
                 self._turn_over()
                 # Without latency what was sent just now is due before the next row of this instant.
@@ -153,7 +163,9 @@ class Engine:
             to_ms = self.end_ms
         while True:
             due_ms = self.exchange.next_due_ms()
-            next_ms = min(due_ms, self._next_tick_ms, self._next_minute_ms)
+            next_ms = min(due_ms, self._next_tick_ms, self._next_minute_ms, self._next_sample_ms)
+            for other in self.others:
+                other.arrive(min(next_ms, to_ms))
             if next_ms > to_ms:
                 break
             self.now_ms = next_ms
@@ -162,7 +174,9 @@ class Engine:
                     self._hear(event)
             elif self._next_tick_ms == next_ms:
                 self._next_tick_ms += self._tick_every_ms
-                self._hear(ev.Tick())
+                self._hear_all(ev.Tick())
+            elif self._next_sample_ms == next_ms:
+                self._sample_rewards()
             else:
                 self._next_minute_ms += MINUTE_MS
                 self._minute()
@@ -182,51 +196,40 @@ class Engine:
             ms = min(ms, self.end_ms)  # a run on a live feed may be taken up after its time
         self.now_ms = self._next_tick_ms = ms
         self._next_minute_ms = ms + MINUTE_MS
+        if any(estimate.known for estimate in self.rewards):
+            self._minute_of_sample_ms = ms
+            self._next_sample_ms = ms + self._offset_ms()
 
-    def _frame_over(self, market: int, stated_bid: int, stated_ask: int) -> None:
-        view, exchange, now_ms = self.views[market], self.exchange, self.now_ms
-        was_book = view.reading_book
-        moved = view.end(now_ms, stated_bid, stated_ask)
-        if view.epoch != self._epochs[market]:
-            self._new_epoch(market)
-        if view.decreases:
-            for bid, price, before, after in view.decreases:
-                exchange.decreased(market, bid, price, before, after, now_ms)
-            view.decreases.clear()
-        if was_book:
-            exchange.book_given(market)
-        if moved:
-            self._hear(ev.TouchMoved(market))
+    # ---- what the rows mean to the run's own maker (a markets.Listener)
 
-    def _rare(self, kind: int, market: int, a: int) -> None:
-        """Rows that come seldom."""
-        if kind == Kind.BOOK:
-            self.views[market].full_book(self.now_ms)
-        elif kind == Kind.TICK:
-            if a != self.views[market].book.tick:
-                self.views[market].new_tick(Price(a))
-                self._new_epoch(market)
-        elif kind == Kind.RESOLVED:
-            if not self.views[market].resolved:  # a feed may say it once for each token
-                self.views[market].resolved = True
-                for event in self.exchange.resolve(market, Price(a)):
-                    self._hear(event)
-        elif kind == Kind.LOST:
-            self.views[market].lost()
-            self._epochs[market] = self.views[market].epoch
-            self._hear(ev.FeedLost(market))
-        elif kind == Kind.RESTORED:
-            self.views[market].restored()
-            self._hear(ev.FeedRestored(market))
-        elif kind == Kind.ALIVE:
-            self.views[market].alive(self.now_ms)
+    def decreased(self, market: int, bid: bool, price: int, before: int, after: int, now_ms: int) -> None:
+        self.exchange.decreased(market, bid, price, before, after, now_ms)
 
-    def _new_epoch(self, market: int) -> None:
-        view = self.views[market]
-        self._epochs[market] = view.epoch
-        self._hear(ev.TickSizeChanged(market, view.book.tick, view.inferred_tick))
+    def book_given(self, market: int) -> None:
+        self.exchange.book_given(market)
+
+    def frame_over(self, market: int, now_ms: int) -> None:
+        for event in self.exchange.frame_over(market):
+            self._hear(event)
+
+    def printed(self, market: int, taker: Side, price: int, size: int, now_ms: int) -> None:
+        for event in self.exchange.printed(market, taker, price, size, now_ms):
+            self._hear(event)
+
+    def resolved(self, market: int, payout: Price, now_ms: int) -> None:
+        for event in self.exchange.resolve(market, payout):
+            self._hear(event)
+
+    def hear(self, event: ev.Event, now_ms: int) -> None:
+        self._hear(event)
 
     # ---- events in, actions out
+
+    def _hear_all(self, event: ev.Event) -> None:
+        """Tell every maker of the bracket what concerns each of them."""
+        self._hear(event)
+        for other in self.others:
+            other.hear(event, self.now_ms)
 
     def _hear(self, event: ev.Event) -> None:
         """Journal what happened, ask the maker, journal what it wants, do it."""
@@ -252,6 +255,8 @@ class Engine:
             self._write({"kind": "fill", "at_ms": now_ms, "trade": trade})
             return
         record = records.of_action(action, now_ms, self.slugs)
+        if isinstance(action, ev.Note):
+            record["signals"] = records.signals(self.views[action.market], now_ms)
         self._write(record)
         match action:
             case ev.Place(order):
@@ -271,6 +276,24 @@ class Engine:
         if new:
             self.watcher.wrote(self, record)
         return new
+
+    def _other_wrote(self, name: str, record: Record) -> None:
+        """A maker of the bracket did something worth keeping: it is kept apart, and never touches the journal."""
+        self.watcher.other_wrote(self, name, record)
+        self._wrote = True
+
+    def _offset_ms(self) -> int:
+        return int(self._sample_at.random() * MINUTE_MS)
+
+    def _sample_rewards(self) -> None:
+        """Once in every minute, at a moment that nobody knows before, as the venue does: how our resting orders score."""
+        self._minute_of_sample_ms += MINUTE_MS
+        self._next_sample_ms = self._minute_of_sample_ms + self._offset_ms()
+        for estimate, view, desk in zip(self.rewards, self.views, self.maker.desks, strict=True):
+            if estimate.terms is not None and not view.resolved:
+                resting = (work for work in desk.working.values() if work.accepted_ms is not None)
+                ours = ((work.order.yes_side, work.order.yes_price, work.left) for work in resting)
+                estimate.add(sample(view.book, ours, estimate.terms))
 
     def _turn_over(self) -> None:
         self._wrote = False
@@ -304,6 +327,8 @@ class Engine:
                 if positions[place].yes or positions[place].no
             },
             "events": {**asdict(self.counts), "books_refused": refused},
+            "bracket": self._bracket(),
+            "rewards": {slug: records.rewards_record(estimate) for slug, estimate in zip(self.slugs, self.rewards, strict=True)},
             "quotes": {"decided": maker.decided, "skipped": {why.value: count for why, count in sorted(maker.skipped.items())}},
             "limits": {
                 "day": limits.day,
@@ -312,6 +337,13 @@ class Engine:
                 "deepest": text(limits.deepest),
             },
         }
+
+    def _bracket(self) -> Record | None:
+        if not self.others:
+            return None
+        fold = self.fold
+        own = tally(fold.fills, fold.shares, fold.orders.shares_accepted, self.maker.account.total(), fold.halted)
+        return {"base": own, **{other.name: other.tally() for other in self.others}}
 
     # ---- people
 
@@ -338,9 +370,9 @@ class Engine:
         if asked.kind == "stop":
             self._cancel_all()
         elif asked.kind == "reduce_only":
-            self._hear(ev.HaltAsked(asked.by, asked.why, reduce_only=True))
+            self._hear_all(ev.HaltAsked(asked.by, asked.why, reduce_only=True))
         elif asked.kind == "cleared":
-            self._hear(ev.Cleared(asked.by, asked.why))
+            self._hear_all(ev.Cleared(asked.by, asked.why))
         if self._halt is not None and not self._go_on():
             return False
         if asked is self.stop_asked:
@@ -377,7 +409,7 @@ class Engine:
             self.status = Status.HALTED
             return False
         self._write(self._record(cleared))
-        self._hear(ev.Cleared(cleared.by, cleared.why))
+        self._hear_all(ev.Cleared(cleared.by, cleared.why))
         return True
 
     def _cancel_all(self) -> None:
@@ -411,7 +443,18 @@ class Engine:
             self._write(self._record(cleared))
             self.maker.limits.clear(account.total())
         self.maker.reduce_only = past.reduce_only
+        for desk, place in zip(self.maker.desks, past.markets, strict=True):
+            for horizon_s, per_share, at_ms in place.markouts.recent:
+                if horizon_s == desk.toxicity.horizon_s:
+                    desk.toxicity.add(per_share, at_ms)
+            if place.exit_since_ms is not None:
+                desk.watch.restore(place.exit_since_ms)
         self.exchange.take_over(account, trades=past.fills)
+        for other in self.others:
+            kept = self.watcher.other_past(past, other.name)
+            tally_before = None if past.mark is None or past.mark["bracket"] is None else past.mark["bracket"][other.name]
+            if kept is not None and tally_before is not None:
+                other.take_up(kept.account, tally_before, fills=kept.fills, shares=kept.shares, reduce_only=past.reduce_only)
 
     def _let_go(self, past: Fold) -> None:
         """Journal that orders and merges of the earlier process came to nothing more."""
@@ -425,6 +468,8 @@ class Engine:
     def _take_up_mark(self, mark: Record) -> None:
         events: dict[str, Any] = dict(mark["events"])
         self._refused_before = events.pop("books_refused")
+        for slug, estimate in zip(self.slugs, self.rewards, strict=True):
+            records.restore_rewards(estimate, mark["rewards"][slug])
         self.counts = Counts(**events)
         self.maker.decided = mark["quotes"]["decided"]
         self.maker.skipped.update({Why(why): count for why, count in mark["quotes"]["skipped"].items()})

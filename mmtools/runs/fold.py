@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from mmtools import units
 from mmtools.errors import Refused
 from mmtools.runs.journal import LedgerHash, Record
+from mmtools.runs.markouts import Markouts
 from mmtools.trading.ledger import Account
-from mmtools.trading.market import Fill, Order, Outcome, Side
+from mmtools.trading.market import FeeSchedule, Fill, Order, Outcome, Side
 from mmtools.trading.params import Params
+from mmtools.trading.regime import Regime
+from mmtools.trading.rewards import rebate_estimate
 from mmtools.trading.risk import Limits
 from mmtools.units import Price, Shares, Usdc
 
@@ -37,10 +40,22 @@ class OrderCounts:
 
 @dataclass(slots=True)
 class MarketCounts:
-    """What one market has seen of fills."""
+    """What one market has seen of fills and of itself."""
 
+    fees: FeeSchedule | None
+    """None when nobody said."""
     fills: int = 0
     last_fill_ms: int | None = None
+    rebates_e6: int = 0
+    """What the fills should bring of the maker rebates, where the schedule is known."""
+    markouts: Markouts = field(default_factory=Markouts)
+    exit_since_ms: int | None = None
+    """Since when what is held is only sold, if it is."""
+
+    @property
+    def rebates(self) -> Usdc | None:
+        """The estimate of the maker rebates; None when the market's schedule is not known."""
+        return None if self.fees is None or self.fees.rebate_rate is None else Usdc(self.rebates_e6)
 
 
 class Fold:
@@ -62,6 +77,8 @@ class Fold:
         """How each halt was cleared; one fewer than `halts` while the last one stands."""
         self.warnings: list[Record] = []
         self.rebalances: Counter[str] = Counter()
+        self.regimes: Counter[str] = Counter()
+        """How often a market entered each."""
         self.mark: Record | None = None
         """The last `mark` record: counters, marks and limits as of then."""
         self.limits = Limits(Params(max_daily_loss=None, max_drawdown=None))
@@ -97,6 +114,11 @@ class Fold:
         self.ledger.add(record)
 
     @property
+    def halted(self) -> str | None:
+        """The reason of the halt that stands, if one does."""
+        return self.halts[-1]["why"] if self.latched else None
+
+    @property
     def latched(self) -> bool:
         """Whether the last halt stands, as far as the journal knows."""
         return len(self.clearings) < len(self.halts)
@@ -109,7 +131,7 @@ class Fold:
         self.slugs = [market["slug"] for market in record["markets"]]
         self._place = {slug: place for place, slug in enumerate(self.slugs)}
         self.account = Account(Usdc(units.parse(record["capital"])), len(self.slugs))
-        self.markets = [MarketCounts() for _ in self.slugs]
+        self.markets = [MarketCounts(_fees(market)) for market in record["markets"]]
 
     def _sent(self, record: Record) -> None:
         order = Order(
@@ -166,7 +188,10 @@ class Fold:
         self.shares += fill.size
         self.notional_e12 += fill.price * fill.size
         self.markets[place].fills += 1
-        self.markets[place].last_fill_ms = fill.at_ms
+        counts = self.markets[place]
+        counts.last_fill_ms = fill.at_ms
+        if counts.fees is not None:
+            counts.rebates_e6 += rebate_estimate(counts.fees, fill.price, fill.size) or 0
         self.limits.check(self.account.total(), fill.at_ms)
 
     def _merge_sent(self, record: Record) -> None:
@@ -214,6 +239,24 @@ class Fold:
         self.limits.clear(self.account.total())
         (self.clearings if self.latched else self.interventions).append(record)
 
+    def _judged(self, record: Record) -> None:
+        per_share = record["per_share"]
+        self.markets[self._place[record["market"]]].markouts.add(
+            Outcome(record["token"]),
+            record["horizon_s"],
+            None if per_share is None else units.parse(per_share),
+            units.parse(record["size"]),
+            record["at_ms"],
+        )
+
+    def _behaves(self, record: Record) -> None:
+        self.regimes[record["to"]] += 1
+        counts = self.markets[self._place[record["market"]]]
+        if record["to"] == Regime.REDUCE_ONLY and counts.exit_since_ms is None:
+            counts.exit_since_ms = record["at_ms"]
+        elif record["to"] in (Regime.QUIET, Regime.TRENDING):
+            counts.exit_since_ms = None
+
     def _warned(self, record: Record) -> None:
         self.warnings.append(record)
 
@@ -223,6 +266,12 @@ class Fold:
     def _ended(self, record: Record) -> None:
         self._marked(record)
         self.status = record["status"]
+
+
+def _fees(market: Record) -> FeeSchedule | None:
+    """Return the schedule that a run's first record gives of a market; journals of the first release say nothing of it."""
+    fees = market.get("fees")
+    return None if fees is None else FeeSchedule(**fees)
 
 
 _HANDLERS = {
@@ -242,6 +291,8 @@ _HANDLERS = {
     "reduce_only": Fold._winds_down,
     "cleared": Fold._cleared,
     "warning": Fold._warned,
+    "markout": Fold._judged,
+    "regime": Fold._behaves,
     "rebalance": Fold._rebalanced,
     "end": Fold._ended,
 }

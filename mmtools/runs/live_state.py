@@ -149,24 +149,25 @@ def _market(engine: Engine, desk: Desk, hours: float) -> Record:
 
 
 def _internals(engine: Engine, desk: Desk) -> Record:
-    decision = desk.decision
-    theory = applied = skew = None
+    decision, view, now_ms = desk.decision, desk.view, engine.now_ms
+    theory = applied = skew = rewards = None
     if decision is not None and decision.mid is not None:
-        mid = decision.mid
-        if decision.half_spread is not None and decision.skew is not None:
-            theory, skew = bps(decision.half_spread * decision.tick, mid), bps(decision.skew * decision.tick, mid)
+        mid, numbers = decision.mid, decision.numbers
+        if numbers is not None:
+            theory, skew, rewards = (bps(n * decision.tick, mid) for n in (numbers.half_spread, numbers.skew, -numbers.rewards))
         if isinstance(decision.bid, Quote) and isinstance(decision.ask, Quote):
             applied = bps((decision.ask.price - decision.bid.price) / 2, mid)
-    maker = engine.maker
+    zscore = desk.toxicity.zscore(now_ms, view.book.tick)
     return {
-        "features": features(desk.view, engine.now_ms),
+        "features": features(view, now_ms),
         "half_spread_theory_bps": theory,
         "half_spread_applied_bps": applied,
         "skew_bps": skew,
-        "toxicity_zscore": None,
-        "toxicity_threshold": None,
-        "rewards_adjustment_bps": None,
-        "regime": "HALTED" if maker.latched is not None else "REDUCE_ONLY" if maker.reduce_only else None,
+        "toxicity_zscore": None if zscore is None else round(zscore, 6),
+        "toxicity_threshold": -engine.params.toxicity_zscore,
+        "rewards_adjustment_bps": rewards,
+        "regime": desk.watch.stance.regime.value,
+        "regime_cause": desk.watch.stance.cause,
     }
 
 

@@ -3,14 +3,16 @@
 Called by the engine; `journal.Fold` reads the same records back. docs/state-files.md gives each field's unit.
 """
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from mmtools.runs.journal import Record
 from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
 from mmtools.trading.maker import Maker
-from mmtools.trading.market import Market, Outcome, Quote, Side, Skipped, Why
-from mmtools.trading.signals import MarketView
+from mmtools.trading.market import Market, Outcome, Quote, RewardTerms, Side, Skipped, Why
+from mmtools.trading.rewards import RewardEstimate
+from mmtools.trading.signals import DEEP_LEVELS, MarketView
 from mmtools.units import ONE, text
 
 
@@ -40,7 +42,26 @@ def market_record(market: Market) -> Record:
         "neg_risk": market.neg_risk,
         "event": market.event,
         "description": market.description,
+        "fees": None if market.fees is None else asdict(market.fees),
+        "rewards": None if market.rewards is None else _terms_record(market.rewards),
     }
+
+
+def _terms_record(terms: RewardTerms) -> Record:
+    return {"min_size": text(terms.min_size), "max_spread": text(terms.max_spread), "daily_pool": maybe_text(terms.daily_pool)}
+
+
+def rewards_record(estimate: RewardEstimate) -> Record | None:
+    """Return what liquidity rewards would have brought by now; None where the venue named no terms or no pool."""
+    if not estimate.known:
+        return None
+    return {"samples": estimate.samples, "scored": estimate.scored, "usdc_e12": str(estimate.usdc_e12)}
+
+
+def restore_rewards(estimate: RewardEstimate, record: Record | None) -> None:
+    """Go on with an estimate from where a mark left it."""
+    if record is not None and estimate.known:
+        estimate.samples, estimate.scored, estimate.usdc_e12 = record["samples"], record["scored"], int(record["usdc_e12"])
 
 
 def of_event(event: ev.Event, now_ms: int, slugs: list[str]) -> Record | None:
@@ -105,6 +126,30 @@ def of_action(action: ev.Action, now_ms: int, slugs: list[str]) -> Record:
             }
         case ev.Note(market, decision):
             return {"kind": "decision", "at_ms": now_ms, "market": slugs[market], **decision_record(decision)}
+        case ev.RegimeChanged(market, before, now):
+            return {
+                "kind": "regime",
+                "at_ms": now_ms,
+                "market": slugs[market],
+                "from": before.regime.value,
+                "to": now.regime.value,
+                "trend": now.trend,
+                "cause": now.cause,
+            }
+        case ev.Judged(measured):
+            fill = measured.fill
+            return {
+                "kind": "markout",
+                "at_ms": now_ms,
+                "trade_id": fill.trade_id,
+                "key": fill.order_key,
+                "market": slugs[fill.market],
+                "token": fill.outcome.value,
+                "size": text(fill.size),
+                "horizon_s": measured.horizon_s,
+                "mark": maybe_text(measured.mark),
+                "per_share": maybe_text(measured.per_share),
+            }
         case ev.Warn(market, message):
             return {"kind": "warning", "at_ms": now_ms, "market": slugs[market], "text": message}
         case ev.Filled():
@@ -119,25 +164,82 @@ def decision_record(decision: ev.Decision) -> Record:
             return {"why": quote.why.value}
         return {"price": text(quote.price), "size": text(quote.size)}
 
-    def ticks(number: float | None) -> float | None:
-        return None if number is None else round(number, 6)
-
+    numbers = decision.numbers
     return {
         "bid": side(decision.bid),
         "ask": side(decision.ask),
         "best_bid": maybe_text(decision.best_bid),
         "best_ask": maybe_text(decision.best_ask),
         "tick_size": text(decision.tick),
-        "fair_ticks": ticks(decision.fair),
-        "reservation_ticks": ticks(decision.reservation),
-        "half_spread_ticks": ticks(decision.half_spread),
-        "skew_ticks": ticks(decision.skew),
-        "sigma_ticks": ticks(decision.sigma),
-        "tau_s": decision.tau_s,
+        "fair_ticks": None if numbers is None else _rounded(numbers.fair),
+        "reservation_ticks": None if numbers is None else _rounded(numbers.reservation),
+        "half_spread_ticks": None if numbers is None else _rounded(numbers.half_spread),
+        "skew_ticks": None if numbers is None else _rounded(numbers.skew),
+        "sigma_ticks": None if numbers is None else _rounded(numbers.sigma),
+        "tau_s": None if numbers is None else numbers.tau_s,
         "net": text(decision.net),
         "money": text(decision.money),
         "cause": None if decision.cause is None else decision.cause.value,
+        "regime": decision.regime.value,
+        "numbers": None if numbers is None else numbers_record(numbers),
     }
+
+
+NEUTRAL = {
+    "toxicity_ticks": 0,
+    "toxicity_zscore": None,
+    "rewards_ticks": 0,
+    "rewards_reason": None,
+    "trend_ticks": 0,
+    "taper": 1,
+    "concession_ticks": 0,
+}
+"""What a decision leaves out: adjustments that changed nothing. There are thousands of decisions an hour."""
+
+
+def numbers_record(numbers: ev.Numbers) -> Record:
+    """Return what else a decision was made of; prices and distances in ticks, and of adjustments those that changed something."""
+
+    def side(one: ev.SideNumbers | None) -> Record | None:
+        if one is None:
+            return None
+        return {
+            "wish_ticks": _rounded(one.wish),
+            "closest_ticks": one.closest,
+            "first_ticks": one.first,
+            "size": text(one.size),
+            "room": text(one.room),
+            "cap": one.cap.value,
+            "net_room": text(one.net_room),
+            "stock": text(one.stock),
+        }
+
+    adjustments = {
+        "toxicity_ticks": _rounded(numbers.toxicity),
+        "toxicity_zscore": _rounded(numbers.toxicity_zscore),
+        "rewards_ticks": _rounded(numbers.rewards),
+        "rewards_reason": numbers.rewards_reason,
+        "trend_ticks": _rounded(numbers.trend),
+        "taper": _rounded(numbers.taper),
+        "concession_ticks": numbers.concession,
+    }
+    return {
+        "model": numbers.model,
+        "fair_value": numbers.fair_value,
+        "sigma_short_ticks": _rounded(numbers.sigma_short),
+        "sigma_long_ticks": _rounded(numbers.sigma_long),
+        "model_bid_ticks": _rounded(numbers.model_bid),
+        "model_ask_ticks": _rounded(numbers.model_ask),
+        **{name: number for name, number in adjustments.items() if number != NEUTRAL[name]},
+        "bid": side(numbers.bid),
+        "ask": side(numbers.ask),
+    }
+
+
+def signals(view: MarketView, now_ms: int) -> Record:
+    """Return the signals that a decision does not name itself."""
+    shown = features(view, now_ms)
+    return {name: shown[name] for name in shown if not name.startswith("volatility")}
 
 
 def features(view: MarketView, now_ms: int) -> Record:
@@ -145,10 +247,19 @@ def features(view: MarketView, now_ms: int) -> Record:
     return {
         "momentum_20": maybe_text(view.momentum(now_ms)),
         "volatility_60": _rounded(view.volatility(now_ms)),
+        "volatility_600": _rounded(view.long_volatility(now_ms)),
         "order_flow_imbalance": _rounded(view.order_flow_imbalance(now_ms)),
+        "trade_intensity": _rounded(view.trade_intensity(now_ms)),
         "book_imbalance": _rounded(view.book.imbalance()),
+        "deep_imbalance": _rounded(view.book.deep_imbalance(DEEP_LEVELS)),
+        "micro_price": _micro_price(view),
         "data_quality": _rounded(view.data_quality()),
     }
+
+
+def _micro_price(view: MarketView) -> float | None:
+    micro = view.micro_price()
+    return None if micro is None else round(micro * view.book.tick / ONE, 6)
 
 
 def trade(booked: ev.Filled, maker: Maker, *, run_id: str, ws_latency_ms: float | None) -> Record:
@@ -156,7 +267,7 @@ def trade(booked: ev.Filled, maker: Maker, *, run_id: str, ws_latency_ms: float 
     fill, decision = booked.fill, booked.decision
     desk, account = maker.desks[fill.market], maker.account
     view, market, position = desk.view, desk.market, account.positions[fill.market]
-    mid, tick = decision.mid, decision.tick
+    mid, tick, numbers = decision.mid, decision.tick, decision.numbers
     total = account.total()
     realised = sum(p.realised + p.fees + p.rebates for p in account.positions)
     captured = fill.yes_side.sign * (fill.mark - fill.yes_price) * fill.size // ONE
@@ -185,18 +296,21 @@ def trade(booked: ev.Filled, maker: Maker, *, run_id: str, ws_latency_ms: float 
             "strategy": maker.params.model,
             "trigger": decision.cause.value if decision.cause is not None and fill.side is Side.SELL else "quote",
             "spread_model": {
-                "optimal_half_spread_bps": None if decision.half_spread is None else bps(decision.half_spread * tick, mid),
+                "optimal_half_spread_bps": None if numbers is None else bps(numbers.half_spread * tick, mid),
                 "applied_half_spread_bps": None if mid is None else bps(abs(fill.yes_price - mid), mid),
-                "volatility_regime": None,
-                "liquidity_score": None,
+                "volatility_regime": decision.regime.value,
+                "liquidity_score": _rounded(sum(view.book.near_touch(DEEP_LEVELS)) / desk.order_size),
             },
             "inventory_skew": {
                 "current_net": text(decision.net),
-                "skew_applied_bps": None if decision.skew is None else bps(decision.skew * tick, mid),
+                "skew_applied_bps": None if numbers is None else bps(numbers.skew * tick, mid),
                 "direction": "long" if decision.net > 0 else "short" if decision.net < 0 else "flat",
             },
-            "toxic_flow": {"detected": None, "zscore": None, "action": None},
-            "rewards_farming": {"adjustment_bps": None, "reason": None},
+            "toxic_flow": toxic_flow(numbers),
+            "rewards_farming": {
+                "adjustment_bps": None if numbers is None else bps(-numbers.rewards * tick, mid),
+                "reason": None if numbers is None else numbers.rewards_reason,
+            },
         },
         "market_context": market_context(view, fill.at_ms),
         "feature_vector": features(view, fill.at_ms),
@@ -216,6 +330,14 @@ def trade(booked: ev.Filled, maker: Maker, *, run_id: str, ws_latency_ms: float 
         "kill_switch_state": kill_switch_state(maker),
         "data_gap_seconds": None if silent_ms is None else silent_ms / 1000,
     }
+
+
+def toxic_flow(numbers: ev.Numbers | None) -> Record:
+    """Return what our own markouts had said of the flow when the order was decided; null before the first of them."""
+    if numbers is None or numbers.toxicity_zscore is None:
+        return {"detected": None, "zscore": None, "action": None}
+    action = f"widened by {numbers.toxicity:.2f} ticks" if numbers.toxicity else "none"
+    return {"detected": numbers.toxicity > 0, "zscore": _rounded(numbers.toxicity_zscore), "action": action}
 
 
 def kill_switch_state(maker: Maker) -> str:

@@ -16,6 +16,7 @@ from mmtools import __version__, config
 from mmtools.config import RunConfig
 from mmtools.errors import Misconfigured, Refused
 from mmtools.runs import live_state, summary
+from mmtools.runs.bracket import OTHERS
 from mmtools.runs.engine import Engine, Status
 from mmtools.runs.fold import SCHEMA, Fold
 from mmtools.runs.journal import DiskJournal, Record
@@ -243,6 +244,9 @@ class _Files(Watcher):
         self._journal = journal
         self._trades: RecordLog = state.log(self._name + "trades.jsonl")
         self._health: RecordLog = state.log(self._name + "health.jsonl")
+        self._others: dict[str, RecordLog] = {}
+        self._repeated_of_others = {name: sum(1 for _ in state.raw_records(self._bracket_file(name))) if repeat else 0 for name in OTHERS}
+        """Records that an earlier process kept of the bracket's other makers: simulated again, they are there already."""
         self._told = {(record["kind"], record.get("latch")) for record in past.interventions}
         """What the journal holds of the switch: kinds of intervention and places of latches."""
         self._repeated = deque(past.interventions if repeat else ())
@@ -302,8 +306,32 @@ class _Files(Watcher):
         if record["kind"] == "fill":
             self._trades.append(live_state.encode(record["trade"]))
 
+    def other_wrote(self, engine: Engine, name: str, record: Record) -> None:
+        if self._repeated_of_others[name]:
+            self._repeated_of_others[name] -= 1
+            return
+        if name not in self._others:
+            self._others[name] = self._state.log(self._bracket_file(name))
+        self._others[name].append(live_state.encode(record))
+
+    def other_past(self, past: Fold, name: str) -> Fold | None:
+        """Fold what another maker of the bracket has kept; None when that does not hold together: then it begins anew."""
+        kept = Fold()
+        kept.add(past.run)
+        try:
+            for record in self._state.records(self._bracket_file(name)):
+                kept.add(record)
+        except (LookupError, ValueError, TypeError, AttributeError):
+            return None
+        return kept
+
+    def _bracket_file(self, name: str) -> str:
+        return self._name + f"bracket-{name}.jsonl"
+
     def turned(self, engine: Engine) -> None:
         self._trades.flush()
+        for log in self._others.values():
+            log.flush()
 
     def minute(self, engine: Engine, *, repeated: bool) -> None:
         self._trend.minute(engine.maker.account.total())
@@ -317,12 +345,14 @@ class _Files(Watcher):
     def finish(self, engine: Engine) -> None:
         """Leave every file as the run ended. The journal last: what it calls ended is whole, and is not begun again."""
         self._trades.sync()
+        for log in self._others.values():
+            log.sync()
         self._write_state(engine)
         self._journal.sync()
 
     def close(self) -> None:
-        self._trades.close()
-        self._health.close()
+        for log in (self._trades, self._health, *self._others.values()):
+            log.close()
 
     def _write_state(self, engine: Engine) -> None:
         path: Any = str(self._state.path(self._name + "run.yaml"))

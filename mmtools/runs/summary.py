@@ -6,8 +6,10 @@ Called when a run ends and by `report`; it computes nothing that the journal doe
 from typing import Any
 
 from mmtools.runs.fold import Fold
-from mmtools.runs.records import iso
+from mmtools.runs.records import iso, maybe_text
+from mmtools.runs.verdict import verdict
 from mmtools.trading.ledger import Figures
+from mmtools.trading.markouts import HORIZONS_S
 from mmtools.units import ONE, parse, text
 
 SCHEMA = "mmtools.run/1"
@@ -23,7 +25,10 @@ def document(fold: Fold, *, status: str | None = None) -> dict[str, Any]:
     counters = fold.mark or NO_COUNTERS
     orders, account, run = fold.orders, fold.account, fold.run
     figures = account.run_figures()
-    return {
+    told = counters.get("rewards", {})
+    rewards = {slug: _usdc_e12(told.get(slug)) for slug in fold.slugs}
+    rebates = {slug: maybe_text(counts.rebates) for slug, counts in zip(fold.slugs, fold.markets, strict=True)}
+    result = {
         "schema": SCHEMA,
         "run_id": run["run_id"],
         "venue": run["venue"],
@@ -44,15 +49,27 @@ def document(fold: Fold, *, status: str | None = None) -> dict[str, Any]:
         "fill_rate": _ratio(fold.shares, orders.shares_accepted),
         "fills_per_order": _ratio(fold.fills, orders.accepted),
         "pnl": {**_pnl(figures), "liquidation_value": _sum(counters["liquidation"])},
-        "markets": {slug: {**_pnl(account.figures(place)), "fills": fold.markets[place].fills} for place, slug in enumerate(fold.slugs)},
+        "bracket": _bracket(counters.get("bracket")),
+        "estimates": {"rewards": _sum(rewards), "rebates": _sum(rebates)},
+        "markets": {
+            slug: {
+                **_pnl(account.figures(place)),
+                "fills": fold.markets[place].fills,
+                "estimates": {"rewards": rewards[slug], "rebates": rebates[slug]},
+            }
+            for place, slug in enumerate(fold.slugs)
+        },
+        "markouts": {slug: fold.markets[place].markouts.document() for place, slug in enumerate(fold.slugs)},
         "position": {slug: _position(fold, place) for place, slug in enumerate(fold.slugs)},
         "capital": {"start": run["capital"], "free": text(account.free), "reserved": text(account.reserved)},
         "halts": [{"at": iso(halt["at_ms"]), "why": halt["why"], "detail": halt["detail"]} for halt in fold.halts],
         "pauses": dict(sorted(fold.pauses.items())),
         "rebalances": dict(sorted(fold.rebalances.items())),
+        "regimes": dict(sorted(fold.regimes.items())),
         "assumptions": run["assumptions"],
         "ledger_sha256": fold.ledger.hexdigest(),
     }
+    return {**result, "verdict": verdict(result)}
 
 
 def table(result: dict[str, Any], *, warnings: list[str], folder: str | None) -> str:
@@ -81,14 +98,48 @@ def table(result: dict[str, Any], *, warnings: list[str], folder: str | None) ->
         f"quotes     {result['quotes']['decided']} sides decided, {sum(result['quotes']['skipped'].values())} skipped"
         f"{_counts(result['quotes']['skipped'])}",
     ]
+    lines += _estimates(result)
+    if result["bracket"] is not None:
+        makers = "; ".join(
+            f"{name} {one['fills']} fills, {_money(one['pnl'])}{'' if one['halted'] is None else ' (halted: ' + one['halted'] + ')'}"
+            for name, one in result["bracket"].items()
+        )
+        lines.append(f"bracket    {makers}")
+    lines.append(f"believe    {result['verdict']['headline']}")
+    lines += [f"           {reason}" for reason in result["verdict"]["reasons"]]
     lines += [f"halted     {halt['why']}: {halt['detail']}" for halt in result["halts"]]
     if result["pauses"]:
         lines.append(f"pauses     {sum(result['pauses'].values())}{_counts(result['pauses'])}")
+    if result["regimes"]:
+        lines.append(f"regimes    entered{_counts(result['regimes'])}")
     lines.append(f"assumes    {_assumptions(result['assumptions'])}")
     lines += [f"note       {warning}" for warning in warnings]
     if folder is not None:
         lines.append(f"files      {folder}")
     return "\n".join(lines)
+
+
+def markout_table(result: dict[str, Any]) -> str | None:
+    """Return the markout curve per market and token, in cents per share with standard errors; None without fills."""
+    from tabulate import tabulate
+
+    def cell(sums: dict[str, Any]) -> str:
+        if sums["per_share"] is None:
+            return "unknown"
+        error = "" if sums["error"] is None else f" +- {sums['error'] * 100:.2f}"
+        return f"{float(sums['per_share']) * 100:+.2f}{error}"
+
+    rows = [
+        [slug, token, max(sums["fills"] + sums["unknown"] for sums in curve.values()), *(cell(sums) for sums in curve.values())]
+        for slug, curves in result["markouts"].items()
+        for token, curve in curves.items()
+        if any(sums["fills"] + sums["unknown"] for sums in curve.values())
+    ]
+    if not rows:
+        return None
+    heads = ["market", "token", "fills", *(f"{horizon_s} s" for horizon_s in HORIZONS_S)]
+    table = tabulate(rows, headers=heads, disable_numparse=True, colalign=("left", "left", *["right"] * (1 + len(HORIZONS_S))))
+    return f"markouts, cents a share on the token's own price (below 0: the market went on against us)\n\n{table}"
 
 
 def warnings(fold: Fold) -> list[str]:
@@ -112,6 +163,34 @@ def _position(fold: Fold, place: int) -> dict[str, str]:
     position = fold.account.positions[place]
     cost = position.cost_yes + position.cost_no
     return {"yes": text(position.yes), "no": text(position.no), "net": text(position.net), "cost": text(cost)}
+
+
+def _bracket(tallies: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the three makers of the bracket, from the most patient to the luckiest; None for a run without one."""
+    if tallies is None:
+        return None
+    return {
+        name: {
+            "fills": tallies[name]["fills"],
+            "shares": tallies[name]["shares"],
+            "fill_rate": _ratio(parse(tallies[name]["shares"]), parse(tallies[name]["shares_accepted"])),
+            "pnl": tallies[name]["pnl"],
+            "halted": tallies[name]["halted"],
+        }
+        for name in ("risk_averse", "base", "optimistic")
+    }
+
+
+def _usdc_e12(estimate: dict[str, Any] | None) -> str | None:
+    return None if estimate is None else text(int(estimate["usdc_e12"]) // ONE)
+
+
+def _estimates(result: dict[str, Any]) -> list[str]:
+    """Return a line about what might be paid beside the P&L; none where nobody said anything about it."""
+    rewards, rebates = result["estimates"]["rewards"], result["estimates"]["rebates"]
+    if rewards is None and rebates is None:
+        return []
+    return [f"estimates  rewards {_money(rewards)}, rebates {_money(rebates)} USDC: apart from the P&L, paid from 1 USDC a day on"]
 
 
 def _sum(amounts: dict[str, str | None]) -> str | None:

@@ -11,6 +11,7 @@ from mmtools.runs.journal import Record
 
 if TYPE_CHECKING:
     from mmtools.runs.engine import Engine
+    from mmtools.runs.fold import Fold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,13 @@ class Watcher:
 
     def wrote(self, engine: "Engine", record: Record) -> None:
         """A new record stands in the journal."""
+
+    def other_wrote(self, engine: "Engine", name: str, record: Record) -> None:
+        """Another maker of the bracket did something that moved its money."""
+
+    def other_past(self, past: "Fold", name: str) -> "Fold | None":
+        """Return another maker of the bracket as an earlier process of a run on a live feed left it; None when nobody knows."""
+        return None
 
     def turned(self, engine: "Engine") -> None:
         """A loop turn that wrote something is over."""

@@ -92,6 +92,26 @@ class Book:
         bid_size, ask_size = self.bids[self.best_bid], self.asks[self.best_ask]
         return (bid_size - ask_size) / (bid_size + ask_size)
 
+    def near_touch(self, levels: int) -> tuple[float, float]:
+        """Return the sizes of bids and asks over the ticks nearest the touch, a tick's weight half that of the one before."""
+        weight, bids, asks = 1.0, 0.0, 0.0
+        for behind in range(levels):
+            bid, ask = self.best_bid - behind, self.best_ask + behind
+            bids += weight * max(self.bids[bid], 0) if bid > 0 else 0.0
+            asks += weight * max(self.asks[ask], 0) if ask < self.top else 0.0
+            weight /= 2
+        return bids, asks
+
+    def deep_imbalance(self, levels: int) -> float | None:
+        """Return (bids - asks) / (their sum) of `near_touch`, -1 .. 1; None when a side is empty.
+
+        The touch alone is what others change for nothing; what stands behind it they mean.
+        """
+        if self.best_bid == 0 or self.best_ask == self.top:
+            return None
+        bids, asks = self.near_touch(levels)
+        return (bids - asks) / (bids + asks)
+
     def depth(self, bid: bool) -> Usdc:
         """Return the USDC resting on a side: bids at their price, asks at 1 - price (what their NO buyers put up), rounded down."""
         levels = self.bids if bid else self.asks

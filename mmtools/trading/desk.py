@@ -13,9 +13,12 @@ from mmtools import units
 from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
 from mmtools.trading.market import Market, Order, Outcome, Quote, Side, Skipped, Why, yes_price
-from mmtools.trading.orders import Leg, Working, afford, route
-from mmtools.trading.params import Params
-from mmtools.trading.quoting import MODELS, Inputs, Unsnapped, closest, skew, snap
+from mmtools.trading.markouts import Markouts, Toxicity
+from mmtools.trading.orders import ORDINARY, Keep, Leg, Working, afford, route
+from mmtools.trading.params import FairValue, Params
+from mmtools.trading.quoting import MODELS, Adjustments, Inputs, Rung, Unsnapped, adjusted, closest, ladder, rungs, snap
+from mmtools.trading.regime import Regime, Watch, taper
+from mmtools.trading.rewards import Farming, adjusted_mid, book_scores, farmed_half_spread
 from mmtools.trading.risk import Caps, Stand
 from mmtools.trading.signals import MarketView
 from mmtools.units import Price, Shares, Usdc
@@ -44,6 +47,17 @@ class Desk:
         self.told_of_touch = False
         self.fills = 0
         self.last_fill_ms: int | None = None
+        self.markouts = Markouts()
+        self.toxicity = Toxicity(params)
+        self.watch = Watch(params)
+        self._rungs: tuple[int, tuple[Rung, ...]] | None = None
+
+    def rungs(self) -> tuple[Rung, ...]:
+        """Return the ladder of the model on the grid of now."""
+        tick = self.view.book.tick
+        if self._rungs is None or self._rungs[0] != tick:
+            self._rungs = tick, rungs(self.params, tick)
+        return self._rungs[1]
 
     @property
     def market(self) -> Market:
@@ -105,8 +119,7 @@ class Plan:
     legs: dict[Side, tuple[Leg, ...]] = field(default_factory=lambda: {Side.BUY: (), Side.SELL: ()})
     """Of every level, best level first."""
     quotes: dict[Side, Quote | Skipped] = field(default_factory=dict)
-    inputs: Inputs | None = None
-    unsnapped: Unsnapped | None = None
+    numbers: ev.Numbers | None = None
     closest: dict[Side, int] = field(default_factory=dict)
     """The prices in YES terms, in millionths, beyond which an order would stand through fair value; empty where nothing is wanted."""
     money: int = 0
@@ -124,7 +137,6 @@ class Plan:
     def decision(self, desk: Desk, account: Account, now_ms: int) -> ev.Decision:
         """Return the plan as journals show it."""
         book, view, position = desk.view.book, desk.view, account.positions[desk.place]
-        model, inputs = self.unsnapped, self.inputs
         return ev.Decision(
             at_ms=now_ms,
             bid=self.quotes[Side.BUY],
@@ -133,13 +145,9 @@ class Plan:
             best_ask=Price(book.best_ask * book.tick) if book.best_ask < book.top else None,
             mid=view.mark,
             tick=book.tick,
-            fair=None if inputs is None else inputs.fair,
-            reservation=None if model is None else model.reservation,
-            half_spread=None if model is None else model.half_spread,
-            skew=None if inputs is None else skew(inputs, desk.params),
-            sigma=None if inputs is None else inputs.sigma,
-            tau_s=None if inputs is None else inputs.tau_s,
+            regime=desk.watch.stance.regime,
             net=position.net,
+            numbers=self.numbers,
             cause=None if self.rebalance is None else self.rebalance.cause,
             money=Usdc(self.money),
         )
@@ -150,26 +158,36 @@ class Planner:
 
     def __init__(self, desk: Desk, account: Account, caps: Caps, *, elsewhere: Usdc, low_balance: bool, now_ms: int) -> None:
         position = account.positions[desk.place]
-        self.desk, self.account, self.caps, self.low_balance = desk, account, caps, low_balance
+        self.desk, self.account, self.low_balance, self.now_ms = desk, account, low_balance, now_ms
         self.params, self.book = desk.params, desk.view.book
         self.net = position.net
         self.stand = Stand(yes=position.yes, no=position.no, cost=Usdc(position.cost_yes + position.cost_no), elsewhere=elsewhere)
+        self.taper = taper(desk.market, desk.params, now_ms)
+        self.caps = caps.tapered(self.taper)
         self.inputs = self._inputs(now_ms)
         highest, lowest = closest(self.inputs.fair)
         self.closest = {Side.BUY: highest, Side.SELL: lowest}
         """The prices, in ticks, that are not through fair value."""
+        self.sides: dict[Side, ev.SideNumbers] = {}
+        self.farming: Farming | None = None
 
-    def plan(self, money: Usdc, *, reduce_only: bool) -> Plan:
+    def plan(self, money: Usdc) -> Plan:
         """Return what to want: the side that reduces |net| is paid first, then the bid."""
         first = Side.SELL if self.net > 0 else Side.BUY
-        unsnapped = MODELS[self.params.model](self.inputs, self.params)
-        plan = Plan(order=(first, first.opposite), inputs=self.inputs, unsnapped=unsnapped, money=money)
+        model = MODELS[self.params.model](self.inputs, self.params)
+        adjustments = self._adjustments(model)
+        plan = Plan(order=(first, first.opposite), money=money)
         plan.closest = {side: at * self.book.tick for side, at in self.closest.items()}
-        if reduce_only:
+        if self.desk.watch.stance.regime is Regime.REDUCE_ONLY:
             self._wind_down(plan)
-            return plan
+        else:
+            self._quote(plan, adjusted(model, adjustments), money)
+        plan.numbers = self._numbers(model, adjustments)
+        return plan
+
+    def _quote(self, plan: Plan, unsnapped: Unsnapped, money: Usdc) -> None:
         snapped = snap(unsnapped, self.inputs)
-        wished = {side: self._wish(side, snapped.bid if side is Side.BUY else snapped.ask) for side in plan.order}
+        wished = {side: self._wish(side, snapped.bid if side is Side.BUY else snapped.ask, unsnapped) for side in plan.order}
         paid = self._pay({side: legs for side, (legs, _) in wished.items()}, plan.order, money)
         short = self.low_balance
         for side, (legs, quote) in wished.items():
@@ -177,7 +195,66 @@ class Planner:
             self._settle(plan, side, paid[side], quote if paid[side] or not legs else Skipped(Why.SHORT_OF_MONEY))
         if short and self.params.position_recycling:
             self._recycle(plan)
-        return plan
+
+    def _adjustments(self, model: Unsnapped) -> Adjustments:
+        """Return what is changed about the model's quotes: for who trades with us, for rewards, for a trend."""
+        toxicity = self.desk.toxicity.widening(self.now_ms, self.book.tick)
+        if self.params.rewards_farming:
+            self.farming = self._farm(model.half_spread + toxicity)
+        return Adjustments(
+            toxicity=toxicity,
+            rewards=0.0 if self.farming is None else self.farming.tighten,
+            trend=self.desk.watch.stance.trend * self.params.trend_step_ticks,
+        )
+
+    def _farm(self, half_spread: float) -> Farming:
+        """Ask whether liquidity rewards pay for quoting nearer."""
+        terms, book, view, now_ms = self.desk.market.rewards, self.book, self.desk.view, self.now_ms
+        others = (0.0, 0.0)
+        if terms is not None:
+            mid = adjusted_mid(book, terms.min_size)
+            others = book_scores(book, self.inputs.mid if mid is None else mid, terms)
+        market_half_spread = (book.best_ask - book.best_bid) / 2
+        markout = self.desk.toxicity.mean(now_ms, book.tick)
+        return farmed_half_spread(
+            half_spread=half_spread,
+            size=self.desk.rungs()[0].size,
+            terms=terms,
+            tick=book.tick,
+            others=others,
+            flow_per_s=view.flow(now_ms),
+            decay_per_tick=self.params.order_arrival_decay_per_tick,
+            market_half_spread=market_half_spread,
+            # Our fills earn about the touch, and then what the market does: what is missing was lost to those who knew.
+            adverse_ticks=None if markout is None else max(0.0, market_half_spread - markout),
+        )
+
+    def _numbers(self, model: Unsnapped, adjustments: Adjustments) -> ev.Numbers:
+        view, inputs = self.desk.view, self.inputs
+        return ev.Numbers(
+            model=self.params.model,
+            fair=inputs.fair,
+            fair_value=self.fair_value,
+            mid=inputs.mid,
+            inventory=inputs.inventory,
+            sigma_short=self.sigma_short,
+            sigma_long=self.sigma_long,
+            sigma=inputs.sigma,
+            tau_s=inputs.tau_s,
+            skew=inputs.fair - model.reservation,
+            reservation=model.reservation,
+            model_bid=model.bid,
+            model_ask=model.ask,
+            toxicity=adjustments.toxicity,
+            toxicity_zscore=self.desk.toxicity.zscore(self.now_ms, view.book.tick),
+            rewards=adjustments.rewards,
+            rewards_reason=None if self.farming is None else self.farming.reason,
+            trend=adjustments.trend,
+            taper=self.taper,
+            concession=self.desk.watch.concession(self.now_ms),
+            bid=self.sides.get(Side.BUY),
+            ask=self.sides.get(Side.SELL),
+        )
 
     def _pay(self, wished: dict[Side, tuple[Leg, ...]], order: tuple[Side, Side], money: int) -> dict[Side, tuple[Leg, ...]]:
         """Return the legs that money can pay: the first level of both sides before the second of either."""
@@ -193,58 +270,83 @@ class Planner:
     def _inputs(self, now_ms: int) -> Inputs:
         view, book, market = self.desk.view, self.book, self.desk.market
         mid = (book.best_bid + book.best_ask) / 2
-        volatilities = [v for v in (view.volatility(now_ms), view.long_volatility(now_ms)) if v is not None]
+        self.sigma_short, self.sigma_long = view.volatility(now_ms), view.long_volatility(now_ms)
         tau_s = self.params.horizon_s
         if market.end_ms is not None:
             tau_s = max(0.0, min(tau_s, (market.end_ms - now_ms) / 1000))
+        self.fair_value, fair = self._fair(mid)
         return Inputs(
-            fair=book.weighted_mid() if self.params.fair_value == "weighted-mid" else mid,
+            fair=fair,
             mid=mid,
             inventory=self.net / self.desk.order_size,
             # The higher of the short and the long view: a lull does not make a market safe.
-            sigma=max(volatilities, default=0.0),
+            sigma=max(self.sigma_short or 0.0, self.sigma_long or 0.0),
             tau_s=tau_s,
             best_bid=book.best_bid,
             best_ask=book.best_ask,
             top=book.top,
         )
 
-    def _wish(self, side: Side, first: int | None) -> tuple[tuple[Leg, ...], Quote | Skipped]:
+    def _fair(self, mid: float) -> tuple[FairValue, float]:
+        """Return the fair value in ticks and which one it is."""
+        wanted = self.params.fair_value
+        if wanted == "weighted-mid":
+            return wanted, self.book.weighted_mid()
+        micro = self.desk.view.micro_price() if wanted == "micro-price" else None
+        return ("mid", mid) if micro is None else ("micro-price", micro)
+
+    def _wish(self, side: Side, first: int | None, unsnapped: Unsnapped) -> tuple[tuple[Leg, ...], Quote | Skipped]:
         """Return the legs that limits allow on one side, money aside; and what the side is called when there are none."""
+        wish = unsnapped.bid if side is Side.BUY else unsnapped.ask
+        ladder_of = self.desk.rungs()
+        size = self._size(side, ladder_of[0])
+        net_room = self.caps.net_room(side, self.stand)
+        stock = self.desk.stock(_owned(side), self.account)
+        room, why = Shares(0), Why.NO_LEGAL_PRICE
+        if first is not None:
+            room, why = self.caps.room(side, first * self.book.tick, self.stand)
+        self.sides[side] = ev.SideNumbers(
+            wish=wish, closest=self.closest[side], first=first, size=size, room=room, cap=why, net_room=net_room, stock=stock
+        )
         if first is None:
             return (), Skipped(Why.NO_LEGAL_PRICE)
-        if self.desk.order_size < self.desk.market.min_size:
+        if ladder_of[0].size < self.desk.market.min_size:
             return (), Skipped(Why.BELOW_MINIMUM)
-        size = self._size(side)
-        room, why = self.caps.room(side, first * self.book.tick, self.stand)
-        net_room = self.caps.net_room(side, self.stand)
         if size < self.desk.market.min_size:
-            why = Why.NET_CAP
+            why = self.caps.net_why
         if self.low_balance:
             room, why = Shares(0), Why.LOW_BALANCE
-        stock = self.desk.stock(_owned(side), self.account)
         legs: list[Leg] = []
-        for level in range(self.params.num_levels):
-            at = first - level * side.sign
+        for rung, at in zip(ladder_of, ladder(side, first, wish, ladder_of), strict=True):
             if not 1 <= at < self.book.top:
                 break
             if not self.book.queue_known(side is Side.BUY, at):
                 why = Why.UNKNOWN_QUEUE
                 continue
-            most = Shares(min(size, net_room))
-            routed = route(side, Price(at * self.book.tick), most, room, stock, self.desk.market.min_size)
+            size = Shares(min(self._size(side, rung), net_room))
+            keep, most = self._keep(side, rung, unsnapped.reservation, size, net_room)
+            routed = route(side, Price(at * self.book.tick), size, room, stock, self.desk.market.min_size, most=most, keep=keep)
             taken = sum(leg.size for leg in routed)
             room, net_room = Shares(max(0, room - taken)), Shares(net_room - taken)
             stock = Shares(stock - sum(leg.size for leg in routed if leg.side is Side.SELL))
             legs += routed
         return tuple(legs), Skipped(why)
 
-    def _size(self, side: Side) -> Shares:
+    def _keep(self, side: Side, rung: Rung, reservation: float, size: Shares, net_room: Shares) -> tuple[Keep, Shares]:
+        """Return which resting order may serve as a rung, and how much of it limits allow."""
+        if rung.near is None or rung.far is None:
+            return ORDINARY, size
+        tick = self.book.tick
+        near, far = ((reservation - margin * side.sign) * tick for margin in (rung.near, rung.far))
+        most = Shares(min(int(size * rung.up_to), net_room))
+        return Keep(round(near), round(far), rung.down_to, rung.up_to), most
+
+    def _size(self, side: Side, rung: Rung) -> Shares:
         """Return the order size: the side that would add to inventory is made smaller the more of it there is."""
-        size = self.desk.order_size
         if self.net * side.sign <= 0:
-            return size
-        return units.lots(size * max(0, self.caps.net - abs(self.net)) // self.caps.net)
+            # Beyond 0 it adds too: near the market's end no more than the taper allows.
+            return Shares(min(rung.size, self.caps.net_room(side, self.stand)))
+        return units.lots(rung.size * max(0, self.caps.net - abs(self.net)) // max(self.caps.net, 1))
 
     def _settle(self, plan: Plan, side: Side, legs: tuple[Leg, ...], otherwise: Quote | Skipped) -> None:
         plan.legs[side] = legs
@@ -255,13 +357,21 @@ class Planner:
             plan.quotes[side] = otherwise
 
     def _wind_down(self, plan: Plan) -> None:
-        """Quote only the side that sells what we own of the larger token, at the touch."""
+        """Quote only the side that sells what we own of the larger token: at the touch first, for a tick less the longer it takes.
+
+        The exit may stand through fair value, which no quote may: to wait for a better price is what it gives up. It never takes.
+        """
         for side in Side:
             plan.quotes[side] = Skipped(Why.REDUCE_ONLY)
         if self.net == 0:
             return
         side = Side.SELL if self.net > 0 else Side.BUY
         at = self._join(side)
+        concession = self.desk.watch.concession(self.now_ms)
+        if concession:
+            last = self.book.best_bid + 1 if side is Side.SELL else self.book.best_ask - 1
+            at = max(at - concession, last) if side is Side.SELL else min(at + concession, last)
+            plan.closest.clear()
         stock = Shares(min(self.desk.stock(_owned(side), self.account), abs(self.net)))
         self._sell(plan, side, at, stock, ev.Cause.REDUCE_ONLY)
 

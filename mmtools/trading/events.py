@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mmtools.trading.market import Fill, Order, Outcome, Quote, Skipped, Why
+from mmtools.trading.markouts import Measured
+from mmtools.trading.regime import Regime, Stance
 from mmtools.units import Price, Shares, Usdc
 
 
@@ -228,8 +230,71 @@ class Rebalance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SideNumbers:
+    """How one side came to its price and size, in the order in which it happened. Prices in ticks in YES terms, sizes in millionths."""
+
+    wish: float
+    """Where the model and its adjustments would stand if there were no grid."""
+    closest: int
+    """The price nearest to fair value that is not through it."""
+    first: int | None
+    """Where the first level stands on the grid; None when no legal price is left."""
+    size: Shares
+    """Of one level, after inventory and the taper."""
+    room: Shares
+    """What the limits on buying leave to the whole side ..."""
+    cap: Why
+    """... and the one that leaves least."""
+    net_room: Shares
+    stock: Shares
+    """What is owned of the token that this side sells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """What a model and its adjustments made of a market. Prices and distances in ticks, volatility per square root of a second."""
+
+    model: str
+    fair: float
+    fair_value: str
+    """Which fair value it is; the mid stands in for a micro-price that is not known yet."""
+    mid: float
+    inventory: float
+    """In orders."""
+    sigma_short: float | None
+    sigma_long: float | None
+    sigma: float
+    """The higher of the two; 0 while neither is known."""
+    tau_s: float
+    skew: float
+    reservation: float
+    model_bid: float
+    model_ask: float
+    toxicity: float
+    """Added to the distance of either side: what our fills lose on average."""
+    toxicity_zscore: float | None
+    rewards: float
+    """Taken off the distance of either side."""
+    rewards_reason: str | None
+    """None when rewards are not farmed."""
+    trend: float
+    """By how much the ask (above 0) or the bid (below) steps back from a trend."""
+    taper: float
+    """Part of the net position that is still allowed before the market's end."""
+    concession: int
+    """By how much an exit asks less than the touch."""
+    bid: SideNumbers | None
+    ask: SideNumbers | None
+
+    @property
+    def half_spread(self) -> float:
+        """As the model says, before adjustments and the grid."""
+        return (self.model_ask - self.model_bid) / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Both sides of one market at one time, and the numbers they came from. Prices of the model in ticks; None where no model ran.
+    """Both sides of one market at one time, and the numbers they came from.
 
     `bid` and `ask` are the first level; sizes are what all its token orders add up to.
     """
@@ -241,14 +306,10 @@ class Decision:
     best_ask: Price | None
     mid: Price | None
     tick: Price
-    fair: float | None = None
-    reservation: float | None = None
-    half_spread: float | None = None
-    """As the model says, before the grid."""
-    skew: float | None = None
-    sigma: float | None = None
-    tau_s: float | None = None
+    regime: Regime
     net: Shares
+    numbers: Numbers | None
+    """None where no model ran, because a gate said no."""
     cause: "Cause | None" = None
     """Why a side sells for its own sake, if one does."""
     money: Usdc
@@ -286,4 +347,20 @@ class Warn:
     text: str
 
 
-Action = Place | Cancel | Merge | Pause | Resume | Halt | Rebalance | Note | Warn | Filled
+@dataclass(frozen=True, slots=True)
+class RegimeChanged:
+    """A market behaves otherwise than before."""
+
+    market: int
+    before: Stance
+    now: Stance
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A fill has been measured at one horizon."""
+
+    measured: Measured
+
+
+Action = Place | Cancel | Merge | Pause | Resume | Halt | Rebalance | Note | Warn | Filled | RegimeChanged | Judged

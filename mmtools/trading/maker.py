@@ -13,6 +13,7 @@ from mmtools.trading.ledger import Account
 from mmtools.trading.market import Fill, Order, Outcome, Quote, Side, Why
 from mmtools.trading.orders import SLACK, Leg, State, Working, diff
 from mmtools.trading.params import Params
+from mmtools.trading.regime import Regime, taper
 from mmtools.trading.risk import Caps, Limits, Requests, gate, in_gap, unknown_facts
 from mmtools.trading.signals import MarketView
 from mmtools.units import ONE, Shares, Usdc, of, pay, text
@@ -68,9 +69,10 @@ class Maker:
                 self._balance_changed()
                 return tuple(self._quote([self.desks[market]], now_ms))
             case ev.MarketResolved(market, payout):
+                judged = self._judge(self.desks[market], now_ms)
                 self.account.resolve(market, payout)
                 self._balance_changed()
-                return tuple(self._quote([self.desks[market]], now_ms))
+                return (*judged, *self._quote([self.desks[market]], now_ms))
             case ev.TickSizeChanged(market):
                 return tuple(self._quote([self.desks[market]], now_ms))
             case ev.FeedLost(market):
@@ -101,9 +103,21 @@ class Maker:
                     so = "only an unknown event passes" if self._facts_required else "the gates that ask for it pass"
                     actions.append(ev.Warn(desk.place, f"the feed does not say: {', '.join(missing)}; {so}"))
         for desk in self.desks:
+            actions += self._judge(desk, now_ms)
             actions += self._watch_gap(desk, now_ms)
             desk.look_again()
         return actions + self._quote(self.desks, now_ms)
+
+    def _judge(self, desk: Desk, now_ms: int) -> list[ev.Action]:
+        """Measure the fills whose time has come; call it before the mark moves. In a gap nobody knows the mid."""
+        known = desk.view.resolved or not in_gap(desk.view, self.params, now_ms)
+        mark = self.account.positions[desk.place].mark if known else None
+        actions: list[ev.Action] = []
+        for measured in desk.markouts.due(now_ms, mark):
+            if measured.per_share is not None and measured.horizon_s == desk.toxicity.horizon_s:
+                desk.toxicity.add(measured.per_share, now_ms)
+            actions.append(ev.Judged(measured))
+        return actions
 
     def _halt(self, why: Why, detail: str, now_ms: int) -> list[ev.Action]:
         self.latched = why
@@ -179,6 +193,7 @@ class Maker:
         work.left = Shares(work.left - event.size)
         desk.fills += 1
         desk.last_fill_ms = now_ms
+        desk.markouts.filled(fill)
         self._balance_changed()
         booked = ev.Filled(
             fill=fill, order_size=order.size, sent_ms=work.sent_ms, accepted_ms=work.accepted_ms, decision=desk.basis[event.key]
@@ -186,10 +201,11 @@ class Maker:
         return [booked, *self._quote([desk], now_ms)]
 
     def _touch_moved(self, desk: Desk, now_ms: int) -> list[ev.Action]:
+        judged = self._judge(desk, now_ms)
         if desk.view.fault is None and desk.view.mark is not None:
             self.account.mark(desk.place, desk.view.mark)
         desk.look_again()
-        return self._quote([desk], now_ms)
+        return judged + self._quote([desk], now_ms)
 
     # ---- quoting
 
@@ -205,16 +221,33 @@ class Maker:
 
     def _decide_one(self, desk: Desk, now_ms: int) -> list[ev.Action]:
         """Decide both sides of a market and change what rests accordingly."""
+        actions = self._look_at_regime(desk, now_ms)
         why = self._blocked(desk, now_ms)
         wanted = Plan.nothing(why) if why is not None else self._plan(desk, now_ms)
         decision = desk.decision = wanted.decision(desk, self.account, now_ms)
         self._count(decision)
-        actions = self._note(desk, decision, now_ms) + self._rebalanced(desk, wanted.rebalance)
-        for side in wanted.order:
-            actions += self._change(desk, side, wanted, decision, now_ms)
+        changes = [change for side in wanted.order for change in self._change(desk, side, wanted, decision, now_ms)]
+        actions += self._note(desk, decision, now_ms, placing=any(isinstance(change, ev.Place) for change in changes))
+        actions += self._rebalanced(desk, wanted.rebalance) + changes
         if why is None:
             actions += self._merge(desk, wanted)
         return actions
+
+    def _look_at_regime(self, desk: Desk, now_ms: int) -> list[ev.Action]:
+        before = desk.watch.stance
+        halted = None if self.latched is None else self.latched.value
+        if not desk.watch.look(desk.view, now_ms, halted=halted, exit_cause=self._exit_cause(desk, now_ms)):
+            return []
+        return [ev.RegimeChanged(desk.place, before, desk.watch.stance)]
+
+    def _exit_cause(self, desk: Desk, now_ms: int) -> str | None:
+        """Return why only what is owned may be sold, if so: a person said it, or the end is too near for anything else."""
+        if self.reduce_only:
+            return "asked for by hand"
+        part = taper(desk.market, self.params, now_ms)
+        if part < 1.0 and self._caps.net * part < desk.market.min_size:
+            return "the market's end is near"
+        return None
 
     def _blocked(self, desk: Desk, now_ms: int) -> Why | None:
         if self.latched is not None:
@@ -222,6 +255,8 @@ class Maker:
         why = gate(desk.view, desk.market, self.params, now_ms, facts_required=self._facts_required)
         if desk.paused is not None:
             return Why.DATA_GAP if why is Why.DATA_GAP else Why.PAUSED
+        if why is None and desk.watch.stance.regime is Regime.EVENT:
+            return Why.EVENT
         return why
 
     def _plan(self, desk: Desk, now_ms: int) -> Plan:
@@ -233,7 +268,7 @@ class Maker:
             low_balance=self.account.cash < self._min_balance,
             now_ms=now_ms,
         )
-        return planner.plan(self._money(desk), reduce_only=self.reduce_only)
+        return planner.plan(self._money(desk))
 
     def _elsewhere(self, desk: Desk) -> Usdc:
         """Return what the event's other markets lose at worst; a market whose event is unknown stands alone."""
@@ -327,14 +362,15 @@ class Maker:
             else:
                 self.skipped[side.why] = self.skipped.get(side.why, 0) + 1
 
-    def _note(self, desk: Desk, decision: ev.Decision, now_ms: int) -> list[ev.Action]:
+    def _note(self, desk: Desk, decision: ev.Decision, now_ms: int, *, placing: bool) -> list[ev.Action]:
+        """Tell of a decision when it or its reason changed, once a minute, and whenever an order rests on it."""
         actions: list[ev.Action] = []
-        if decision.half_spread is not None and decision.half_spread < 0.5 and not desk.told_of_touch:
+        if decision.numbers is not None and decision.numbers.half_spread < 0.5 and not desk.told_of_touch:
             desk.told_of_touch = True
             actions.append(
                 ev.Warn(desk.place, f"the spread wished for is below the tick of {text(decision.tick)}: the touch is what it comes to")
             )
-        if decision.sides != desk.noted or now_ms - desk.noted_ms >= NOTE_EVERY_MS:
+        if placing or decision.sides != desk.noted or now_ms - desk.noted_ms >= NOTE_EVERY_MS:
             desk.noted, desk.noted_ms = decision.sides, now_ms
             actions.append(ev.Note(desk.place, decision))
         return actions

@@ -157,6 +157,7 @@ class Why(StrEnum):
 
     KILL_LATCHED = "kill_latched"
     PAUSED = "paused"
+    EVENT = "event"
     DATA_GAP = "data_gap"
     BOOK_INCOMPLETE = "book_incomplete"
     BOOK_CROSSED = "book_crossed"
@@ -174,6 +175,7 @@ class Why(StrEnum):
     POSITION_CAP = "position_cap"
     NET_CAP = "net_cap"
     EVENT_CAP = "event_cap"
+    TAPERED = "tapered"
     REDUCE_ONLY = "reduce_only"
     UNKNOWN_QUEUE = "unknown_queue"
     BELOW_MINIMUM = "below_minimum"

@@ -21,6 +21,21 @@ KEEP_UP_TO = 1.25
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """Which resting order may serve in place of a new one."""
+
+    nearest: int | None = None
+    """The prices in YES terms, in millionths, between which it may stand; None leaves that to `reprice_after`."""
+    farthest: int | None = None
+    down_to: float = KEEP_DOWN_TO
+    """The parts of the wanted size between which what is left of it is still good."""
+    up_to: float = KEEP_UP_TO
+
+
+ORDINARY = Keep()
+
+
+@dataclass(frozen=True, slots=True)
 class Leg(OfToken):
     """A token order that we want to rest. `most` is the size that limits allow; money may have made `size` smaller."""
 
@@ -29,6 +44,7 @@ class Leg(OfToken):
     price: Price
     size: Shares
     most: Shares
+    keep: Keep = ORDINARY
 
     @property
     def cost(self) -> Usdc:
@@ -36,12 +52,24 @@ class Leg(OfToken):
         return units.pay(self.price, self.size) if self.side is Side.BUY else Usdc(0)
 
 
-def route(side: Side, price: Price, size: Shares, room: Shares, stock: Shares, min_size: Shares) -> tuple[Leg, ...]:
+def route(
+    side: Side,
+    price: Price,
+    size: Shares,
+    room: Shares,
+    stock: Shares,
+    min_size: Shares,
+    *,
+    most: Shares | None = None,
+    keep: Keep = ORDINARY,
+) -> tuple[Leg, ...]:
     """Return the token orders for one side at one price in YES terms, cut to lots, none below the market's minimum.
 
     stock: what we own of the token that this side sells (YES for an ask, NO for a bid). room: what the limits on buying
-    leave to the side; selling what we own uses it up but is not held back by it.
+    leave to the side; selling what we own uses it up but is not held back by it. most: what limits allow of a resting
+    order, when that is more than the size.
     """
+    most = size if most is None else most
     owned = Outcome.YES if side is Side.SELL else Outcome.NO
     sold = units.lots(min(size, stock))
     if sold < min_size:
@@ -49,9 +77,9 @@ def route(side: Side, price: Price, size: Shares, room: Shares, stock: Shares, m
     bought = units.lots(min(size, room) - sold)
     legs = []
     if sold:
-        legs.append(Leg(owned, Side.SELL, yes_price(owned, price), sold, sold))
+        legs.append(Leg(owned, Side.SELL, yes_price(owned, price), sold, units.lots(min(most, stock)), keep))
     if bought >= min_size:
-        legs.append(Leg(owned.other, Side.BUY, yes_price(owned.other, price), bought, bought))
+        legs.append(Leg(owned.other, Side.BUY, yes_price(owned.other, price), bought, units.lots(min(most, room) - sold), keep))
     return tuple(legs)
 
 
@@ -65,7 +93,7 @@ def afford(legs: Sequence[Leg], money: int, min_size: Shares, *, shrink: bool = 
                 size = units.lots((left - SLACK) * units.ONE // leg.price) if shrink and left > SLACK else Shares(0)
                 if size < min_size:
                     continue
-                leg = Leg(leg.outcome, leg.side, leg.price, size, leg.most)
+                leg = Leg(leg.outcome, leg.side, leg.price, size, leg.most, leg.keep)
             left -= leg.cost
         paid.append(leg)
     return tuple(paid)
@@ -121,12 +149,16 @@ def diff(wanted: Sequence[Leg], working: Sequence[Working], *, tick: Price, repr
 
 
 def _serves(work: Working, leg: Leg, give: int, closest: int | None) -> bool:
-    order = work.order
+    order, keep = work.order, leg.keep
+    if keep.nearest is None or keep.farthest is None:
+        stands_well = abs(order.price - leg.price) < give
+    else:
+        stands_well = min(keep.nearest, keep.farthest) <= order.yes_price <= max(keep.nearest, keep.farthest)
     return (
         order.outcome is leg.outcome
         and order.side is leg.side
-        and abs(order.price - leg.price) < give
+        and stands_well
         and (closest is None or (order.yes_price - closest) * order.yes_side.sign <= 0)
         and work.left <= leg.most
-        and leg.size * KEEP_DOWN_TO <= work.left <= leg.size * KEEP_UP_TO
+        and leg.size * keep.down_to <= work.left <= leg.size * keep.up_to
     )

@@ -5,6 +5,7 @@ desk asks for here (`room`, `net_room`). No orders in here.
 """
 
 from collections import deque
+from copy import copy
 from dataclasses import dataclass
 
 from mmtools.trading.market import Market, Side, Why
@@ -144,6 +145,15 @@ class Caps:
         self.position = Shares(of(params.max_position))
         self.net = Shares(of(params.max_net_position))
         self.event = None if params.max_event_exposure is None else Usdc(of(params.max_event_exposure))
+        self.net_why = Why.NET_CAP
+
+    def tapered(self, part: float) -> "Caps":
+        """Return the caps with only a part of the net position allowed: near the market's end."""
+        if part >= 1.0:
+            return self
+        less = copy(self)
+        less.net, less.net_why = Shares(int(self.net * part)), Why.TAPERED
+        return less
 
     def room(self, side: Side, price: int, stand: Stand) -> tuple[Shares, Why]:
         """Return how much one side may buy in all at a price in YES terms if everything fills, and the cap that binds first.
@@ -151,7 +161,7 @@ class Caps:
         Resting orders of the side are part of the room: they are what it is used for.
         """
         held, lost_per_share = (stand.yes, price) if side is Side.BUY else (stand.no, ONE - price)
-        rooms = [(self.position - held, Why.POSITION_CAP), (self.net_room(side, stand), Why.NET_CAP)]
+        rooms = [(self.position - held, Why.POSITION_CAP), (self.net_room(side, stand), self.net_why)]
         if self.event is not None:
             # A bid loses its price if NO wins, an ask loses 1 - price if YES wins; what we own pays in the outcome it names.
             owed = stand.cost - (stand.no if side is Side.BUY else stand.yes)

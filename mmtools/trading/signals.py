@@ -10,6 +10,7 @@ from collections import deque
 
 from mmtools.trading.book import UNKNOWN, Book, finer_tick
 from mmtools.trading.market import Market, Side, Why
+from mmtools.trading.microprice import MicroPrice
 from mmtools.units import ONE, Price, text
 
 BOOK_BY_CHANGES_MS = 60_000
@@ -18,6 +19,12 @@ MOMENTUM_MS = 20_000
 VOLATILITY_S = 60.0
 LONG_VOLATILITY_S = 600.0
 FLOW_S = 60.0
+SWEEP_MS = 1_000
+"""Prints this close together are one sweep; moves of the mid this close together one jump."""
+SLOW_BOOKS_MS = 2 * SWEEP_MS
+DEEP_LEVELS = 5
+LOOK_EVERY_MS = 1_000
+"""How often the micro-price looks at the touch."""
 INTERVALS_KEPT = 101
 
 
@@ -116,12 +123,23 @@ class MarketView:
         self._long_variance = Variance(LONG_VOLATILITY_S)
         self._bought = Decayed(FLOW_S)
         self._sold = Decayed(FLOW_S)
+        self._prints = Decayed(FLOW_S)
+        self._began_ms: int | None = None
+        self._swept: deque[tuple[int, int]] = deque()
+        """Time and price of the prints of the last second; the price is negative when a taker sold."""
+        self._micro = MicroPrice()
+        self._next_look_ms = 0
+        self.usual_volatility: float | None = None
+        """The long volatility as of a second or two ago: what a jump of the last second is held against, and is no part of."""
+        self._usual_next: float | None = None
 
     # ---- fed by the engine, in the order of the rows
 
     def frame(self, now_ms: int) -> None:
         """A frame of this market begins: it is alive."""
         self.last_frame_ms = now_ms
+        if now_ms >= self._next_look_ms:
+            self._look(now_ms)
 
     def level(self, bid: bool, price: int, size: int, now_ms: int) -> None:
         """A level holds `size` now. A price off the grid means that the tick got finer: a new epoch begins."""
@@ -169,9 +187,13 @@ class MarketView:
             self._mid_is(book.mid(), now_ms)
         return True
 
-    def printed(self, taker: Side, size: int, now_ms: int) -> None:
+    def printed(self, taker: Side, price: int, size: int, now_ms: int) -> None:
         """A taker bought or sold, in YES terms."""
         (self._bought if taker is Side.BUY else self._sold).add(size / ONE, now_ms)
+        self._prints.add(1.0, now_ms)
+        self._swept.append((now_ms, taker.sign * price))
+        while self._swept[0][0] <= now_ms - SWEEP_MS:
+            self._swept.popleft()
 
     def new_tick(self, tick: Price, *, inferred: bool = False) -> None:
         """The grid changed: nothing of the old book stands."""
@@ -208,7 +230,7 @@ class MarketView:
         """Return how long a silence may be: on a feed of snapshots only, up to three times the median time between books of one token."""
         if self._changes_seen or not self._intervals:
             return max_gap_ms
-        return max(max_gap_ms, 3 * self._intervals[len(self._intervals) // 2])
+        return max(max_gap_ms, 3 * self._book_interval_ms())
 
     def snapshots_only(self) -> bool:
         """Whether this market has spoken in `book` frames and prints alone."""
@@ -229,6 +251,48 @@ class MarketView:
         then = bisect_right(self._mids, (now_ms - MOMENTUM_MS, ONE)) - 1
         return Price(self.mark - self._mids[then][1])
 
+    def jump(self, now_ms: int) -> float:
+        """Return the largest distance of the mid of the last good book from where it stood within the last second, in ticks.
+
+        0 where nobody looks that often: between two books a minute apart the mid may have walked.
+        """
+        farthest = 0
+        if self.mark is not None and not (self.snapshots_only() and self._book_interval_ms() > SLOW_BOOKS_MS):
+            # The newest mid is the mark; each one held until the next came, so the first that is too old still held within the second.
+            for at_ms, mid in reversed(self._mids):
+                farthest = max(farthest, abs(self.mark - mid))
+                if at_ms <= now_ms - SWEEP_MS:
+                    break
+        return farthest / self.book.tick
+
+    def sweep(self, now_ms: int) -> int:
+        """Return at how many prices takers of one side traded within the last second."""
+        if not self._swept:
+            return 0
+        prices = {price for at_ms, price in self._swept if at_ms > now_ms - SWEEP_MS}
+        bought = sum(price > 0 for price in prices)
+        return max(bought, len(prices) - bought)
+
+    def trade_intensity(self, now_ms: int) -> float | None:
+        """Return the prints a second, of the last minute or so; None before the first frame."""
+        if self._began_ms is None:
+            return None
+        weight = FLOW_S * -math.expm1((self._began_ms - now_ms - 1) / (FLOW_S * 1000))
+        return self._prints.read(now_ms) / max(weight, 1.0)
+
+    def flow(self, now_ms: int) -> float:
+        """Return the shares a second that takers trade on either side on average, of the last minute or so."""
+        return (self._bought.read(now_ms) + self._sold.read(now_ms)) / 2 / FLOW_S
+
+    def micro_price(self) -> float | None:
+        """Return the micro-price in ticks; None for a bad book, and while the market's past is too short for an estimate."""
+        imbalance = None if self.fault is not None else self.book.imbalance()
+        if imbalance is None:
+            return None
+        book = self.book
+        above = self._micro.above_mid(imbalance, book.best_ask - book.best_bid)
+        return None if above is None else (book.best_bid + book.best_ask) / 2 + above
+
     def order_flow_imbalance(self, now_ms: int) -> float | None:
         """Return (bought - sold) / (their sum) of the shares that takers traded in the last minute or so; None without prints."""
         bought, sold = self._bought.read(now_ms), self._sold.read(now_ms)
@@ -242,6 +306,21 @@ class MarketView:
 
     def _ticks(self, variance_per_s: float | None) -> float | None:
         return None if variance_per_s is None else math.sqrt(variance_per_s) / self.book.tick
+
+    def _look(self, now_ms: int) -> None:
+        """Once a second: remember the usual volatility, and show the micro-price the touch that held until now."""
+        self._next_look_ms = now_ms + LOOK_EVERY_MS
+        if self._began_ms is None:
+            self._began_ms = now_ms
+        self.usual_volatility, self._usual_next = self._usual_next, self.long_volatility(now_ms)
+        imbalance = None if self.fault is not None else self.book.imbalance()
+        if imbalance is not None:
+            book = self.book
+            self._micro.observe(imbalance, book.best_ask - book.best_bid, (book.best_bid + book.best_ask) / 2, now_ms)
+
+    def _book_interval_ms(self) -> int:
+        """Return the median time between books; a very long one before there are two."""
+        return self._intervals[len(self._intervals) // 2] if self._intervals else 1 << 40
 
     def _mid_is(self, mid: Price, now_ms: int) -> None:
         if mid == self.mark:
@@ -264,6 +343,8 @@ class MarketView:
         return True
 
     def _begin_epoch(self, tick: Price) -> None:
+        if tick != self.book.tick:
+            self._micro = MicroPrice()  # what it learned was in ticks of the old grid
         self.book = Book(tick)
         self.fault = Why.BOOK_INCOMPLETE
         self._touch = (0, self.book.top, self.fault)

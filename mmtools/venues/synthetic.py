@@ -18,8 +18,8 @@ import msgspec
 
 from mmtools import units
 from mmtools.config import Synthetic
-from mmtools.trading.market import FeeSchedule, Market, Outcome, Side, yes_side
-from mmtools.units import ONE, Price, Shares
+from mmtools.trading.market import FeeSchedule, Market, Outcome, RewardTerms, Side, yes_side
+from mmtools.units import ONE, Price, Shares, Usdc
 from mmtools.venues.tape import Decoder
 from mmtools.venues.venue import Row
 
@@ -417,6 +417,17 @@ def _market(settings: Synthetic, tick: Price, seed: int, place: int, end_ms: int
         version="v1",
         event=slug,
         fees=FEES,
+        rewards=_rewards(settings),
         end_ms=end_ms,
         accepting=True,
+    )
+
+
+def _rewards(settings: Synthetic) -> RewardTerms | None:
+    if settings.rewards_daily_pool is None:
+        return None
+    return RewardTerms(
+        min_size=Shares(units.of(settings.rewards_min_size)),
+        max_spread=Price(units.of(settings.rewards_max_spread)),
+        daily_pool=Usdc(units.of(settings.rewards_daily_pool)),
     )
