@@ -193,7 +193,7 @@ def _check_same(state: StateDir, run_id: str, past: Fold, first: Record, run: Ru
         _remember(state, run_id, summary.document(past))
         raise Refused(f"run {run_id} is finished; `report {run_id}` shows it; give another run_id, or --fresh to throw it away")
     if past.run["config_sha256"] != first["config_sha256"]:
-        differ = _differences(state, run_id, run)
+        differ = _differences(state, run_id, past, run)
         raise Refused(f"run {run_id} was started with another config ({differ}); give another run_id, or --fresh to throw it away")
     if past.run["feed"] != first["feed"]:
         was = past.run["feed"]
@@ -204,13 +204,16 @@ def _check_same(state: StateDir, run_id: str, past: Fold, first: Record, run: Ru
         )
 
 
-def _differences(state: StateDir, run_id: str, run: RunConfig) -> str:
+def _differences(state: StateDir, run_id: str, past: Fold, run: RunConfig) -> str:
     """Say what is another in a config than in the run.yaml of an earlier process."""
     try:
         old = config.load(state.path(f"runs/{run_id}/run.yaml"))
     except Misconfigured as e:
         return f"which, cannot be told: {e}"
-    return "; ".join(config.differences(old, run)) or "its run.yaml was changed since"
+    differ = config.differences(old, run)
+    if not differ and past.run["version"] != __version__:
+        return f"version {past.run['version']} began it, whose configs have other keys than those of {__version__}"
+    return "; ".join(differ) or "its run.yaml was changed since"
 
 
 def _check_open(state: StateDir, run_id: str) -> None:

@@ -157,7 +157,6 @@ class Why(StrEnum):
 
     KILL_LATCHED = "kill_latched"
     PAUSED = "paused"
-    EVENT = "event"
     DATA_GAP = "data_gap"
     BOOK_INCOMPLETE = "book_incomplete"
     BOOK_CROSSED = "book_crossed"
@@ -168,6 +167,7 @@ class Why(StrEnum):
     NOT_ACCEPTING = "not_accepting"
     NEAR_GAME_START = "near_game_start"
     NEAR_RESOLUTION = "near_resolution"
+    EVENT = "event"
     DAILY_LOSS = "daily_loss"
     DRAWDOWN = "drawdown"
     ERROR_RATE = "error_rate"
