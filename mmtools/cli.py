@@ -29,6 +29,7 @@ EXITS: Mapping[int, str] = {
     130: "interrupted",
 }
 """What each exit code means to the caller, as the help of a command prints it."""
+USUAL_EXITS = (0, 2, 70, 75, 77, 78, 130)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +50,32 @@ class _Failure(NamedTuple):
 
 
 class Command(click.Command):
-    """A click command that ends its help with an example and its exit codes, and leaves the process through `run`."""
+    """A click command that ends its help with an example and its exit codes, and leaves the process through `run`.
+
+    It does its own work also where it has subcommands; `run` takes one of these when the first argument is its word.
+    """
 
     def __init__(self, *, example: str, exits: Sequence[int], **settings: Any) -> None:
         super().__init__(**settings)
         self.example = example
         self.exits = {code: EXITS[code] for code in sorted(exits)}
+        self.subcommands: dict[str, Command] = {}
+        """By the word that calls them; their own names are two words, "replay calibrate"."""
+
+    def subcommand(self, *, example: str, exits: Sequence[int] = USUAL_EXITS) -> "Callable[[Callable[..., Report | None]], Command]":
+        """Turn a function into a subcommand called by the function's name; otherwise as `command`."""
+
+        def decorate(function: Callable[..., Report | None]) -> Command:
+            word = function.__name__.replace("_", "-")
+            made = self.subcommands[word] = _made(function, f"{self.name} {word}", example, exits)
+            return made
+
+        return decorate
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.subcommands:
+            with formatter.section("Subcommands (each has its own --help)"):
+                formatter.write_dl([(word, sub.get_short_help_str(limit=200)) for word, sub in self.subcommands.items()])
         with formatter.section("Example"):
             for line in self.example.strip().splitlines():
                 formatter.write(f"{'':{formatter.current_indent}}{line.strip()}\n")
@@ -73,7 +92,7 @@ class Command(click.Command):
         sys.exit(run(self, sys.argv[1:] if args is None else args))
 
 
-def command(*, example: str, exits: Sequence[int] = (0, 2, 70, 75, 77, 78, 130)) -> Callable[[Callable[..., Report | None]], Command]:
+def command(*, example: str, exits: Sequence[int] = USUAL_EXITS) -> Callable[[Callable[..., Report | None]], Command]:
     """Turn a function into the command named after its module: `main` of quote_run.py becomes quote-run.
 
     The function's docstring is the help. It gets `state` (a `mmtools.state.StateDir`) and `as_json` (a bool) if it has
@@ -81,30 +100,35 @@ def command(*, example: str, exits: Sequence[int] = (0, 2, 70, 75, 77, 78, 130))
     """
 
     def decorate(function: Callable[..., Report | None]) -> Command:
-        wanted = inspect.signature(function).parameters
-
-        def call(*, as_json: bool, state: str | None, **options: Any) -> tuple[Report | None, bool]:
-            if "as_json" in wanted:
-                options["as_json"] = as_json
-            if "state" in wanted:
-                from mmtools.state import StateDir
-
-                options["state"] = StateDir.open(state)
-            return function(**options), as_json
-
-        own = list(reversed(getattr(function, "__click_params__", [])))
-        return Command(
-            # Not __module__, which is "__main__" for the program that was started.
-            name=os.path.basename(inspect.getfile(function)).removesuffix(".py").replace("_", "-"),
-            callback=call,
-            params=[*own, *_shared_options()],
-            help=inspect.getdoc(function),
-            example=example,
-            exits=exits,
-            context_settings={"help_option_names": ["-h", "--help"]},
-        )
+        # Not __module__, which is "__main__" for the program that was started.
+        name = os.path.basename(inspect.getfile(function)).removesuffix(".py").replace("_", "-")
+        return _made(function, name, example, exits)
 
     return decorate
+
+
+def _made(function: Callable[..., Report | None], name: str, example: str, exits: Sequence[int]) -> Command:
+    wanted = inspect.signature(function).parameters
+
+    def call(*, as_json: bool, state: str | None, **options: Any) -> tuple[Report | None, bool]:
+        if "as_json" in wanted:
+            options["as_json"] = as_json
+        if "state" in wanted:
+            from mmtools.state import StateDir
+
+            options["state"] = StateDir.open(state)
+        return function(**options), as_json
+
+    own = list(reversed(getattr(function, "__click_params__", [])))
+    return Command(
+        name=name,
+        callback=call,
+        params=[*own, *_shared_options()],
+        help=inspect.getdoc(function),
+        example=example,
+        exits=exits,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
 
 
 def _print_help(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -126,7 +150,11 @@ def _shared_options() -> list[click.Parameter]:
 
 
 def run(command: Command, args: Sequence[str]) -> int:
-    """Run a command in this process, print what it has to say, and return its exit code. Never calls sys.exit."""
+    """Run a command, or the subcommand that the first argument names, in this process; print what it has to say, and return
+    its exit code. Never calls sys.exit. An argument that looks like a subcommand is given as ./WORD, or after `--`.
+    """
+    while args and args[0] in command.subcommands:
+        command, args = command.subcommands[args[0]], args[1:]
     name = command.name or "mmtools"
     try:
         return _run(command, name, args)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -283,6 +284,74 @@ def test_a_stream_without_bytes_beneath_it_serves_too(odd_job: cli.Command, monk
     assert out.getvalue() == "a line\n"
 
 
+# subcommands
+
+
+@pytest.fixture
+def sorting() -> cli.Command:
+    """A command that does its own work, with a subcommand that does other work."""
+
+    @cli.command(example="test-cli FILE")
+    @click.argument("file")
+    def main(*, file: str) -> cli.Report:
+        """Sort a file."""
+        return cli.Report(document={"schema": "odd/1", "sorted": file}, text=f"sorted {file}")
+
+    @main.subcommand(example="test-cli count-lines FILE --twice", exits=(0, 2))
+    @click.argument("files", nargs=-1, required=True)
+    @click.option("--twice", is_flag=True)
+    def count_lines(*, files: tuple[str, ...], twice: bool, as_json: bool) -> cli.Report:
+        """Count the lines of files. Blank ones count too.
+
+        At length.
+        """
+        return cli.Report(document={"schema": "odd/2", "counted": files, "twice": twice, "json": as_json}, text=f"counted {len(files)}")
+
+    return main
+
+
+def test_the_first_argument_may_name_a_subcommand(sorting: cli.Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(sorting, ["count-lines", "a", "b", "--twice", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"schema": "odd/2", "counted": ["a", "b"], "twice": True, "json": True}
+    assert cli.run(sorting, ["a"]) == 0
+    assert capsys.readouterr().out == "sorted a\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "file"),
+    [(["./count-lines"], "./count-lines"), (["--", "count-lines"], "count-lines"), (["--state", "x", "count-lines"], "count-lines")],
+)
+def test_a_file_named_like_a_subcommand_can_be_reached(
+    sorting: cli.Command, args: list[str], file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(sorting, args) == 0
+    assert capsys.readouterr().out == f"sorted {file}\n"
+
+
+def test_the_help_of_a_command_lists_its_subcommands_in_one_line_each(
+    sorting: cli.Command, odd_job: cli.Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.run(sorting, ["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Usage: test-cli [OPTIONS] FILE"
+    listed = lines.index("Subcommands (each has its own --help):")
+    assert lines[listed + 1 : listed + 3] == ["  count-lines  Count the lines of files.", ""]
+    cli.run(odd_job, ["--help"])
+    assert "Subcommands" not in capsys.readouterr().out
+
+
+def test_a_subcommand_goes_by_both_words(sorting: cli.Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(sorting, ["count-lines", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Usage: test-cli count-lines [OPTIONS] FILES..."
+    assert "  test-cli count-lines FILE --twice" in lines
+    assert [line.split()[0] for line in lines[lines.index("Exit codes:") + 1 :]] == ["0", "2"]
+    assert cli.run(sorting, ["count-lines"]) == 2
+    assert capsys.readouterr().err == "test-cli count-lines: Missing argument 'FILES...'; see test-cli count-lines --help\n"
+    assert cli.run(sorting, ["count-lines", "a", "--twcie", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["message"].endswith("; see test-cli count-lines --help")
+
+
 # to_json
 
 
@@ -388,6 +457,21 @@ def test_help_loads_nothing_heavy() -> None:
     loaded = subprocess.run([sys.executable, "-c", modules], capture_output=True, text=True, check=True, env=environment).stdout.split()
     assert {name for name in loaded if name.startswith("mmtools")} == {"mmtools", "mmtools.cli", "mmtools.errors"}
     assert not {"msgspec", "requests", "yaml", "psutil", "tabulate", "websocket", "json", "pathlib", "shutil"} & set(loaded)
+
+
+@pytest.mark.parametrize("args", [["--help"], ["calibrate", "--help"]])
+def test_help_of_a_command_and_of_its_subcommand_loads_no_library(args: list[str]) -> None:
+    modules = f"import sys; from mmtools import cli; from mmtools.commands.replay import main; cli.run(main, {args}); print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    said = subprocess.run([sys.executable, "-c", modules], capture_output=True, text=True, check=True, env=environment).stdout
+    loaded = said.splitlines()[-1].split()
+    assert {name for name in loaded if name.startswith("mmtools.")} == {
+        "mmtools.cli",
+        "mmtools.errors",
+        "mmtools.commands",
+        "mmtools.commands.replay",
+    }
+    assert not {"msgspec", "yaml", "tabulate", "pygal", "json", "random"} & set(loaded)
 
 
 @pytest.mark.parametrize("error", [TryLater, Refused, Misconfigured])

@@ -1,6 +1,6 @@
 """The documents say what the code does: commands and options, state files and schemas, links, and what the README tells to type.
 
-docs/commands.md has a heading per command; options that all commands have may stand once, under "Options of every command".
+docs/commands.md has a heading per command and subcommand; options that all of them have may stand once, under "Options of every command".
 docs/state-files.md names every file and schema that mmtools writes. The last part shows that each check can fail.
 """
 
@@ -8,11 +8,13 @@ import ast
 import importlib
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
 import pytest
+
+from mmtools import cli
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -31,18 +33,21 @@ FENCED = re.compile(r"^```.*?^```[ \t]*$", re.MULTILINE | re.DOTALL)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
 
-def click_commands() -> dict[str, click.Command]:
-    """Return each command of bin/ by name, imported from its module."""
+def our_commands() -> dict[str, cli.Command]:
+    """Return each command of bin/ by name, imported from its module, and each subcommand by both its words."""
     names = sorted(p.name for p in (ROOT / "bin").iterdir() if p.is_symlink())
-    modules = {name: importlib.import_module(f"mmtools.commands.{name.replace('-', '_')}") for name in names}
-    return {name: module.main for name, module in modules.items()}
+    mains = [importlib.import_module(f"mmtools.commands.{name.replace('-', '_')}").main for name in names]
+    return dict(zip(names, mains, strict=True)) | subcommands(mains)
+
+
+def subcommands(mains: Iterable[cli.Command]) -> dict[str, cli.Command]:
+    return {f"{main.name} {word}": sub for main in mains for word, sub in main.subcommands.items()}
 
 
 def options(command: click.Command) -> set[str]:
-    """Return the long options of a command and of its subcommands, without --help."""
-    own = {o for p in command.params if isinstance(p, click.Option) for o in (*p.opts, *p.secondary_opts) if o.startswith("--")}
-    below = command.commands.values() if isinstance(command, click.Group) else ()
-    return own.union(*(options(sub) for sub in below)) - {"--help"}
+    """Return the long options of a command, without --help."""
+    given = (option for p in command.params if isinstance(p, click.Option) for option in (*p.opts, *p.secondary_opts))
+    return {option for option in given if option.startswith("--")} - {"--help"}
 
 
 def sections(markdown: str) -> dict[str, str]:
@@ -135,6 +140,8 @@ def mistyped(markdown: str, has: Mapping[str, set[str]]) -> list[str]:
         if program == name or name not in has:
             complaints.append(f"`{shlex.join(words)}`: {program} is no command in bin/ (nor in OTHER_TOOLS of tests/test_docs.py)")
             continue
+        if len(words) > 1 and f"{name} {words[1]}" in has:
+            name = f"{name} {words[1]}"
         given = {word.split("=")[0] for word in words[1:] if OPTION.match(word)}
         complaints += [f"`{shlex.join(words)}`: {name} has no {option}" for option in sorted(given - has[name] - {"--help"})]
     return complaints
@@ -142,7 +149,7 @@ def mistyped(markdown: str, has: Mapping[str, set[str]]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def our_options() -> dict[str, set[str]]:
-    return {name: options(command) for name, command in click_commands().items()}
+    return {name: options(command) for name, command in our_commands().items()}
 
 
 def test_every_command_and_option_is_documented(our_options: dict[str, set[str]]) -> None:
@@ -178,7 +185,7 @@ def test_the_readme_tells_to_type_only_what_exists(our_options: dict[str, set[st
 
 # Each check can fail.
 
-HAS = {"halt": {"--json", "--clear", "--why"}, "quote-run": {"--json", "--recording"}}
+HAS = {"halt": {"--json", "--clear", "--why"}, "quote-run": {"--json", "--recording"}, "quote-run twice": {"--json", "--twice"}}
 GOOD = f"""# Commands
 ## {SHARED}
 `--json` prints one document.
@@ -192,6 +199,8 @@ bin/halt --clear
 ## quote-run
 ### Options
 `--recording FILE`, `--help`
+## `quote-run twice`
+`--twice`
 """
 
 
@@ -207,6 +216,8 @@ def test_a_document_that_says_everything_has_no_complaints() -> None:
         ("`--recording FILE`", "`--recording`, `--recrding`", "quote-run: --recrding is an option of no command"),
         ("`--json` prints", "`--json`, `--clear` print", f'--clear stands under "{SHARED}", but not every command has it'),
         ("## `halt`", "## `halts`", "halt: has no heading"),
+        ("## `quote-run twice`", "## `quote-run` twice", "quote-run twice: has no heading"),
+        ("`--twice`", "", "quote-run twice: --twice is not documented"),
         ("with `--why TEXT`", "", "halt: --why is not documented"),
     ],
 )
@@ -214,10 +225,19 @@ def test_a_document_that_leaves_out_or_invents_something_is_told(before: str, af
     assert complaint in undocumented(HAS, GOOD.replace(before, after))
 
 
-def test_options_of_subcommands_count() -> None:
-    group = click.Group("report", params=[click.Option(["--json"])])
-    group.add_command(click.Command("explain", params=[click.Option(["--at", "-a"]), click.Option(["--all/--none"])]))
-    assert options(group) == {"--json", "--at", "--all", "--none"}
+def test_subcommands_are_commands_of_two_words_with_options_of_their_own() -> None:
+    @cli.command(example="x")
+    def main() -> None: ...
+
+    @main.subcommand(example="x")
+    @click.option("--at", "-a")
+    @click.option("--all/--none")
+    def explain_why(**options: object) -> None: ...
+
+    assert {name: options(sub) for name, sub in subcommands([main]).items()} == {
+        f"{main.name} explain-why": {"--json", "--state", "--at", "--all", "--none"}
+    }
+    assert options(main) == {"--json", "--state"}
 
 
 def test_names_of_files_and_schemas_are_found_in_code_and_not_in_docstrings() -> None:
@@ -249,6 +269,9 @@ def test_a_dead_link_is_found(tmp_path: Path) -> None:
         ("bin/quote-run --recording x.jsonl.gz --json | jq .pnl", 0),
         ("bin/quote-run --recording=x \\\n    --json", 0),
         ("bin/test --all", 0),
+        ("bin/quote-run twice x --twice", 0),
+        ("bin/quote-run twice x --recording y", 1),
+        ("bin/quote-run x --twice", 1),
         ("MMTOOLS_STATE=/tmp/x bin/halt --json", 0),
         ("MMTOOLS_STATE=/tmp/x bin/hlat --json", 1),
         ("bin/qoute-run", 1),
