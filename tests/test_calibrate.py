@@ -282,12 +282,12 @@ def test_figures_are_in_ticks_and_weighted_by_shares() -> None:
     document = findings.document(calibrate(tape(rows), laid), laid, [], seed=1)
     base = document["calibration"]["models"]["base"]
     # 10 and 21 shares at 0.49 and 20 at 0.48; the mid is 0.505 from 33.5 s on.
-    assert base["shares"] == {"placed": "300", "filled": "51"}
+    assert (base["shares_placed"], base["shares"]) == ("300", "51")
     assert (base["fill_rate"], base["touched"], base["interval"]) == (0.17, 0.333333, None)
     assert base["first_fill_s"] == {"low": 2.4, "median": 2.9, "high": 3.4}
     assert base["markouts"]["5"] == {"mean": round((31 * 1.5 + 20 * 2.5) / 51, 6), "interval": None, "shares": "51"}
     assert base["markouts"]["30"] == {"mean": None, "interval": None, "shares": "0"}
-    assert [at["shares"]["filled"] for at in base["distances"].values()] == ["31", "20", "0"]
+    assert [at["shares"] for at in base["distances"].values()] == ["31", "20", "0"]
     assert base["distances"]["2"]["first_fill_s"] is None
 
 
@@ -473,11 +473,11 @@ def test_the_document_of_a_recorded_game_is_whole(nhl: Found) -> None:
     assert document["assumptions"]["recordings"] == [{"name": NHL, "sha256": "ab", "prints": 483}]
     for name, model in found["models"].items():
         assert model["orders"] == sum(at["orders"] for at in model["distances"].values()) == found["orders"], name
-        assert m(model["shares"]["filled"]) == sum(m(at["shares"]["filled"]) for at in model["distances"].values())
+        assert m(model["shares"]) == sum(m(at["shares"]) for at in model["distances"].values())
         assert model["interval"][0] < model["fill_rate"] < model["interval"][1]
         for horizon in ("1", "5", "30", "120"):
             at = model["markouts"][horizon]
-            assert m(at["shares"]) <= m(model["shares"]["filled"])
+            assert m(at["shares"]) <= m(model["shares"])
             assert at["interval"][0] <= at["mean"] <= at["interval"][1]
     rates = [found["models"][name]["fill_rate"] for name in ("risk_averse", "base", "log", "optimistic")]
     assert rates == sorted(rates)

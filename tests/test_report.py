@@ -1,13 +1,18 @@
 """report from outside: the result of a run again, whatever became of the run, and the list of runs."""
 
+import json
+import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import Run, call, config, end, main_of, quote, start, wait_for_journal
 from faults import run_with_fault
 
 from mmtools import cli
+from mmtools.trading.market import Outcome, yes_price
+from mmtools.units import parse
 
 SHORT = "feed: synthetic\nduration_hours: 0.1\n"
 
@@ -36,9 +41,86 @@ def test_the_report_of_a_finished_run_is_what_the_run_said_itself(finished: Run)
     assert call("report", "done", "--state", finished.state, "--json").document == finished.document
 
 
-def test_the_table_shows_what_the_run_showed(tmp_path: Path) -> None:
+def test_the_table_shows_what_the_run_showed_and_the_markouts_of_its_fills(tmp_path: Path) -> None:
     said = call("quote_run", "--config", config(tmp_path / "run.yaml", SHORT + "run_id: shown\n"), "--state", tmp_path)
-    assert call("report", "shown", "--state", tmp_path).out == said.out
+    shown = call("report", "shown", "--state", tmp_path).out
+    assert shown.startswith(said.out)
+    curves = call("report", "shown", "--state", tmp_path, "--json").document["markouts"]["synthetic-1"]
+    for token, curve in curves.items():
+        row = re.search(rf"synthetic-1 +{token} +(\d+) .*", shown.removeprefix(said.out))
+        assert (row is not None) == (curve["1"]["fills"] > 0)
+        for at in curve.values():
+            assert row is None or at["per_share"] is None or f"{float(at['per_share']) * 100:+.2f}" in row[0]
+
+
+EXPLAINED = "feed: synthetic\nduration_hours: 0.5\nrun_id: asked\n"
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("asked")
+    return quote(folder, "--config", config(folder / "run.yaml", EXPLAINED))
+
+
+def explained(run: Run, *arguments: str) -> dict[str, Any]:
+    said = call("report", "explain", run.id, *arguments, "--state", run.state, "--json")
+    assert said.code == 0
+    assert said.document["schema"] == "mmtools.explain/1"
+    assert said.document["run_id"] == run.id
+    return said.document
+
+
+def test_a_fill_is_explained_by_its_trade_its_order_and_the_decision_that_sent_it(asked: Run) -> None:
+    trades = [json.loads(line) for line in (asked.folder / "trades.jsonl").read_text().splitlines()]
+    trade = trades[len(trades) // 2]
+    (told,) = explained(asked, "--fill", trade["trade_id"])["fills"]
+    assert told["trade"] == trade
+    order = told["order"]
+    assert (order["key"], order["price"], order["size"]) == (trade["order_key"], trade["price"], trade["size"])
+    decision = order["decision"]
+    quoted = decision["bid" if (trade["token"] == "YES") == (trade["side"] == "BUY") else "ask"]
+    assert parse(quoted["price"]) == yes_price(Outcome(trade["token"]), parse(trade["price"]))
+    assert decision["fair_ticks"] - decision["skew_ticks"] == pytest.approx(decision["reservation_ticks"], abs=2e-6)
+    assert explained(asked, "--order", order["key"])["order"] == order
+    assert explained(asked, "--order", order["order_id"])["order"] == order
+
+
+def test_a_moment_is_explained_by_the_last_decision_before_it_and_what_rested(asked: Run) -> None:
+    (market,) = explained(asked, "--at", "2026-01-01T00:06:00Z", "--market", "synthetic-1")["markets"]
+    assert 0 <= market["decision_age_s"] <= 60
+    assert market["orders"]
+    assert all(order["gone_at"] is None for order in market["orders"])
+    said = call("report", "explain", asked.id, "--at", "2026-01-01T00:06:00Z", "--state", asked.state)
+    for word in ("regime", "fair", "volatility", "skew", "model", "bid", "ask", "gamma_risk_aversion"):
+        assert word in said.out
+    assert said.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "saying"),
+    [
+        ((), 2, "say one of --at TIME, --order ID and --fill ID"),
+        (("--fill", "paper-t1", "--order", "o1"), 2, "say one of"),
+        (("--order", "o1", "--market", "synthetic-1"), 2, "--market goes with --at"),
+        (("--at", "noon"), 2, "--at noon: is no time in ISO 8601"),
+        (("--at", "2031-01-01"), 2, "name a time within"),
+        (("--at", "2020-01-01"), 2, "the run began later than that"),
+        (("--at", "2026-01-01T00:06:00Z", "--market", "elsewhere"), 2, "does not quote market elsewhere; it quotes synthetic-1"),
+        (("--order", "o999999"), 2, "the run has no order o999999"),
+        (("--fill", "paper-t999999"), 2, "the run has no fill paper-t999999"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused_in_one_line(arguments: tuple[str, ...], code: int, saying: str, asked: Run) -> None:
+    said = call("report", "explain", asked.id, *arguments, "--state", asked.state)
+    assert (said.code, said.out) == (code, "")
+    assert saying in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_an_unknown_run_is_not_explained(asked: Run) -> None:
+    said = call("report", "explain", "nobody", "--fill", "paper-t1", "--state", asked.state)
+    assert said.code == 77
+    assert "there is no run nobody" in said.err
 
 
 def test_without_a_name_it_is_the_newest(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""report: the result of a run, read from its journal, also of one that runs or died."""
+"""report: the result of a run, read from its journal, also of one that runs or died. `report explain` says why it did what it did."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from mmtools.state import StateDir
 
 
-@cli.command(example="report\nreport RUN --json | jq .pnl")
+@cli.command(example="report\nreport RUN --json | jq .pnl\nreport explain RUN --fill paper-t3")
 @click.argument("run", required=False, metavar="[RUN]")
 @click.option("--list", "listing", is_flag=True, help="Name the runs there are, newest last, with their status.")
 def main(*, run: str | None, listing: bool, state: "StateDir") -> cli.Report:
-    """Show the result of a run: P&L and its parts, fills, orders, what it assumes.
+    """Show the result of a run: P&L and its parts, fills, orders, what it assumes, and what of it to believe.
 
     Without RUN it shows the newest one. Everything is folded from the run's journal.
     """
@@ -23,16 +23,83 @@ def main(*, run: str | None, listing: bool, state: "StateDir") -> cli.Report:
 
     if listing:
         return _listing(state)
+    run = _chosen(state, run)
+    fold = session.fold_of(state, run)
+    document = summary.document(fold, status=session.status_of(state, run, fold))
+    table = summary.table(document, warnings=summary.warnings(fold), folder=str(state.path(f"runs/{run}")))
+    markouts = summary.markout_table(document)
+    return cli.Report(document=document, text=table if markouts is None else f"{table}\n\n{markouts}")
+
+
+@main.subcommand(
+    example="report explain RUN --at 2026-06-07T01:35:00Z --market SLUG\nreport explain RUN --order o17", exits=(0, 2, 70, 75, 77, 130)
+)
+@click.argument("run", required=False, metavar="[RUN]")
+@click.option("--at", "at", metavar="TIME", help="Every market as it stood at this feed time (ISO 8601).")
+@click.option("--market", metavar="SLUG", help="With --at: this market alone.")
+@click.option("--order", metavar="ID", help="An order, by our key or the venue's id.")
+@click.option("--fill", metavar="ID", help="A fill, by its trade id.")
+def explain(*, run: str | None, at: str | None, market: str | None, order: str | None, fill: str | None, state: "StateDir") -> cli.Report:
+    """Say why: what was quoted or not, why an order was sent and ended, what led to a fill, with every number.
+
+    Without RUN it explains the newest one.
+    """
+    from mmtools.runs import explain as why
+
+    if sum(asked is not None for asked in (at, order, fill)) != 1:
+        raise click.UsageError("say one of --at TIME, --order ID and --fill ID")
+    if market is not None and at is None:
+        raise click.UsageError("--market goes with --at")
+    run = _chosen(state, run)
+    records = state.records(f"runs/{run}/journal.jsonl")
+    try:
+        if at is not None:
+            document = why.at_time(records, _ms(at), market)
+        elif order is not None:
+            document = why.of_order(records, order)
+        else:
+            assert fill is not None
+            document = why.of_fill(records, fill)
+    except why.NotThere as e:
+        raise click.ClickException(f"{run}: {e}") from e
+    return cli.Report(document=document, text=why.text_of(document, _params(state, run)))
+
+
+def _chosen(state: "StateDir", run: str | None) -> str:
+    """Return the run that was named, or the one written to last. Raises Refused when there is none."""
+    from mmtools.runs import session
+
     runs = session.runs(state)
     if not runs:
         raise Refused(f"there are no runs in {state.root}; `quote-run --demo` makes one")
     if run is not None and run not in runs:
         raise Refused(f"there is no run {run} in {state.root}; `report --list` names those there are")
-    run = run or runs[-1]
-    fold = session.fold_of(state, run)
-    document = summary.document(fold, status=session.status_of(state, run, fold))
-    table = summary.table(document, warnings=summary.warnings(fold), folder=str(state.path(f"runs/{run}")))
-    return cli.Report(document=document, text=table)
+    return run or runs[-1]
+
+
+def _ms(at: str) -> int:
+    """Return a time in ms UTC."""
+    from datetime import UTC, datetime
+
+    try:
+        time = datetime.fromisoformat(at)
+    except ValueError:
+        raise click.ClickException(f"--at {at}: is no time in ISO 8601; write it as 2026-06-07T18:00:00Z") from None
+    return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _params(state: "StateDir", run: str) -> dict[str, Any]:
+    """Return the params in a run's config; none when it cannot be read: the journal still explains, with fewer names."""
+    import msgspec
+
+    from mmtools import config
+    from mmtools.errors import Misconfigured
+
+    try:
+        params: dict[str, Any] = msgspec.to_builtins(config.load(state.path(f"runs/{run}/run.yaml")).params)
+    except Misconfigured:
+        return {}
+    return params
 
 
 def _listing(state: "StateDir") -> cli.Report:

@@ -114,10 +114,8 @@ def _figures(orders: Sequence[Hypothetical], model: str, seed: int) -> dict[str,
     seconds = metrics.quartiles((stand.first_ms - stand.order.arrived_ms) / 1000 for stand in touched if stand.first_ms is not None)
     return {
         "orders": len(orders),
-        "shares": {
-            "placed": text(sum(order.size for order in orders)),
-            "filled": text(sum(stand.filled for stand in stands)),
-        },
+        "shares_placed": text(sum(order.size for order in orders)),
+        "shares": text(sum(stand.filled for stand in stands)),
         "fill_rate": _rounded(metrics.ratio(rates)),
         "interval": _interval(rates, seed),
         "touched": _rounded(metrics.ratio([(len(touched), len(orders))])),
