@@ -332,9 +332,13 @@ def _order_lines(order: Record, params: Mapping[str, Any]) -> Iterator[str]:
     if order["cancel_sent_at"] is not None:
         yield f"  cancel sent {order['cancel_sent_at']}"
     if order["gone_at"] is not None:
-        yield f"  gone        {order['gone_at']}: {order['gone']}"
-    yield f"it was sent because, {'' if order['decision'] is None else iso(order['decision']['at_ms'])}"
-    yield from ["  (the journal does not say)"] if order["decision"] is None else _decision_lines(order["decision"], params)
+        unasked = order["gone"] == "cancelled" and order["cancel_sent_at"] is None
+        yield f"  gone        {order['gone_at']}: {order['gone']}{', as all are when a run stops, halts or ends' if unasked else ''}"
+    if order["decision"] is None:
+        yield "why it was sent, the journal does not say"
+    else:
+        yield f"it was sent because, {iso(order['decision']['at_ms'])}"
+        yield from _decision_lines(order["decision"], params)
     if order["cancelled_by"] is not None:
         yield f"it was cancelled because, {iso(order['cancelled_by']['at_ms'])}"
         yield from _decision_lines(order["cancelled_by"], params)

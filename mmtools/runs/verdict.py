@@ -34,7 +34,9 @@ def _judge(result: dict[str, Any]) -> tuple[str, str]:
             f"nothing of this: whatever stands at the touch fills, {_shares(fills)} shares without a trade that reached them"
             f"{most}{_instead(bracket)}"
         )
-    if fills["count"] == 0 and (bracket is None or bracket["optimistic"]["fills"] == 0):
+    if fills["count"] == 0 and bracket is None:
+        return "nothing", "nothing yet: no trade reached an order"
+    if fills["count"] == 0 and bracket["optimistic"]["fills"] == 0:
         return "nothing", "nothing yet: no trade reached an order, not even first in the queue"
     if bracket is None:
         return "this queue model only", f"queue_model {model} alone says so; run it with `bracket: true` to see how much hangs on it"
