@@ -114,7 +114,7 @@ def test_a_level_beyond_the_stated_touch_is_a_decrease_to_nothing() -> None:
 
 
 @pytest.mark.parametrize(("kind", "taker"), [(Kind.SOLD, Side.SELL), (Kind.BOUGHT, Side.BUY)])
-def test_a_print_tells_the_side_of_its_taker(kind: Kind, taker: Side) -> None:
+def test_a_print_tells_the_side_of_its_taker(kind: int, taker: Side) -> None:
     rows = BOOK + frame(at(1), (at(1), kind, 0, parse("0.475"), units.of(7.5)))
     assert heard(rows, after=len(BOOK)) == [("a", "printed", 0, taker, parse("0.475"), units.of(7.5), at(1))]
 
@@ -144,7 +144,7 @@ def test_a_lost_feed_is_no_new_tick() -> None:
 
 
 @pytest.mark.parametrize("kind", [Kind.FRAME, Kind.ALIVE, Kind.BOOK])
-def test_a_row_that_only_moves_the_view_tells_nobody(kind: Kind) -> None:
+def test_a_row_that_only_moves_the_view_tells_nobody(kind: int) -> None:
     assert heard([*BOOK, (at(1), kind, 0, 0, 0)], after=len(BOOK)) == []
 
 

@@ -75,8 +75,12 @@ def _reasons(result: dict[str, Any]) -> list[str]:
     model = assumed["queue_model"]
     power = f" {assumed['queue_power']:g}" if model.startswith("power") else ""
     reasons.append(f"the headline assumes queue_model {model}{power}; the truth lies between risk_averse and optimistic, nearer the first")
+    for name, one in (result["bracket"] or {}).items():
+        if one["halted"] is not None:
+            reasons.append(f"{name} halted ({one['halted']}) and stands still from then on")
     if count < FEWEST_FILLS:
-        reasons.append(f"{count} fills are an anecdote: from about {FEWEST_FILLS} on a result begins to say something")
+        few = "1 fill is" if count == 1 else f"{count} fills are"
+        reasons.append(f"{few} an anecdote: from about {FEWEST_FILLS} on a result begins to say something")
     if assumed["trade_side"] != "stated":
         reasons.append(f"trade_side {assumed['trade_side']} does not read the prints as the feed states them")
     if assumed["fill_probability_override"] is not None:
