@@ -184,7 +184,7 @@ def test_too_few_markouts_say_nothing(cents: tuple[float, ...]) -> None:
 def judged(recordings: Path) -> dict[str, Record]:
     tape = recording.read(recordings / "nhl-20260607.jsonl.gz")
     models = {model: Params(queue_model=model) for model in ("never", "touch", "power")}
-    return {model: Ran(tape, params, duration_ms=8 * 60_000).document for model, params in models.items()}
+    return {model: Ran(tape, params, duration_ms=3 * 60_000).document for model, params in models.items()}
 
 
 def test_naive_runs_of_a_recorded_game_point_at_one_and_the_same_bracket(judged: dict[str, Record]) -> None:
