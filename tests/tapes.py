@@ -17,7 +17,7 @@ from mmtools.runs.bracket import OTHERS
 from mmtools.runs.engine import Engine
 from mmtools.runs.journal import MemoryJournal, canonical
 from mmtools.runs.watcher import Intervention, Watcher
-from mmtools.trading.market import FeeSchedule, RewardTerms
+from mmtools.trading.market import FeeSchedule, Market, RewardTerms
 from mmtools.trading.params import Params
 from mmtools.units import ONE, Price
 from mmtools.venues.venue import Feed, Kind, Row
@@ -109,8 +109,8 @@ class CountedFeed:
     name = "recording"
     sha256 = "no recording"
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.markets = tuple(MARKETS)
+    def __init__(self, rows: Sequence[Row], markets: Sequence[Market] = MARKETS) -> None:
+        self.markets = tuple(markets)
         self.heard = 0
         self._rows = rows
 
