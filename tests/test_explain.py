@@ -176,6 +176,18 @@ def test_every_market_of_a_run_is_told_or_the_one_that_was_asked_for(rows: list[
         assert why == (last[0]["why"] if last and last[0]["kind"] == "pause" else None)
 
 
+@pytest.mark.parametrize(("feed", "still"), [("live", False), ("recording", True)])
+def test_a_process_that_takes_a_live_run_up_knows_nothing_of_pauses_and_regimes_before_it(game: Runner, feed: str, still: bool) -> None:
+    run = {**game.of_kind("run")[0], "feed": {"name": feed, "sha256": "x"}, "at_ms": 1000}
+    paused = {"kind": "pause", "at_ms": 2000, "market": "hail", "why": "data_gap"}
+    trending = {"kind": "regime", "at_ms": 2000, "market": "hail", "from": "QUIET", "to": "TRENDING", "trend": 1, "cause": "up"}
+    journal = [run, paused, trending, {"kind": "start", "wall": "2026-06-07T12:00:00Z"}, {"kind": "warning", "at_ms": 9000, "text": "?"}]
+    (before,) = explain.at_time(journal, 2500)["markets"]
+    (after,) = explain.at_time(journal, 9000)["markets"]
+    assert (before["paused"], before["regime"]["regime"]) == ("data_gap", "TRENDING")
+    assert (after["paused"] is not None, after["regime"] is not None) == (still, still)
+
+
 # --- what is not there
 
 

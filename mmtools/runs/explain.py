@@ -95,6 +95,8 @@ class Told:
         self.halted: Record | None = None
         self.working: dict[str, OrderStory] = {}
         """Orders sent and not known to be gone."""
+        self._taken_up = False
+        """Another process goes on from here: its first record says when."""
 
     def add(self, record: Record) -> OrderStory | None:
         """Take a record in; return the story of the order that it speaks of, if it does."""
@@ -102,7 +104,15 @@ class Told:
         self.last_ms = record.get("at_ms", self.last_ms)
         if kind == "run":
             self.run = record
-        elif kind == "decision":
+        elif kind == "start":
+            self._taken_up = self.run["feed"]["name"] == "live"
+            return None
+        elif self._taken_up:
+            # Nobody was there to see the market; on other feeds the time before is simulated again, and what it led to stands.
+            self._taken_up = False
+            self.regimes.clear()
+            self.paused.clear()
+        if kind == "decision":
             self.decisions[record["market"]] = record
         elif kind == "regime":
             self.regimes[record["market"]] = record
