@@ -22,6 +22,7 @@ import pytest
 from mmtools.config import RunConfig
 from mmtools.errors import Refused
 from mmtools.runs import engine, session, summary
+from mmtools.runs.bracket import OTHERS
 from mmtools.runs.engine import Engine, Status
 from mmtools.runs.session import Outcome
 from mmtools.runs.switch import Switch
@@ -117,6 +118,8 @@ class Left:
     document: Record
     told: list[Record]
     trades: bytes
+    others: dict[str, list[Record]]
+    """What the bracket's other makers have kept, by name."""
     latches: int
 
 
@@ -170,12 +173,17 @@ class Runner:
     def of_kind(self, kind: str) -> list[Record]:
         return [record for record in self.journal() if record["kind"] == kind]
 
+    def of_other(self, name: str) -> list[Record]:
+        """Return what another maker of the bracket has kept."""
+        return list(self.state.records(f"runs/{RUN_ID}/bracket-{name}.jsonl"))
+
     def bytes_of(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()
 
     def left(self) -> Left:
         document = summary.document(session.fold_of(self.state, RUN_ID))
-        return Left(document, self.told(), self.bytes_of("trades.jsonl"), len(self.switch.latches()))
+        others = {name: self.of_other(name) for name in OTHERS}
+        return Left(document, self.told(), self.bytes_of("trades.jsonl"), others, len(self.switch.latches()))
 
     def files(self) -> dict[str, bytes]:
         """Return the content of every file of the run."""

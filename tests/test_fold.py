@@ -1,15 +1,30 @@
 """The fold of a journal: what a run did, read from its records alone."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from small_runs import RUN_ID, Runner, runner_of_the_game, stop, through_halts
+from tapes import MARKETS as TAPED
+from tapes import SMALL, CountedFeed, Ran, tapes
 
+from mmtools.config import Synthetic
 from mmtools.errors import Refused
 from mmtools.runs import session, summary
 from mmtools.runs.fold import SCHEMA, Fold
-from mmtools.units import parse
+from mmtools.runs.markouts import KEPT, Markouts
+from mmtools.trading.market import Outcome
+from mmtools.trading.markouts import HORIZONS_S
+from mmtools.trading.params import Params
+from mmtools.units import ONE, parse, text
+from mmtools.venues.synthetic import SyntheticFeed
+from mmtools.venues.venue import Row
 
 Record = dict[str, Any]
 
@@ -190,3 +205,218 @@ def test_a_run_that_is_not_there_or_never_wrote_is_refused(tmp_path: Path, monke
         with pytest.raises(Refused, match="cut off before it wrote anything"):
             session.fold_of(runner.state, RUN_ID)
         assert runner.start().document["status"] == "finished"
+
+
+# --- regimes, rebates, markouts
+
+
+def regime(to: str, at_ms: int, market: str = "snow") -> Record:
+    return {"kind": "regime", "at_ms": at_ms, "market": market, "from": "QUIET", "to": to, "trend": 0, "cause": "seen"}
+
+
+def test_regimes_are_counted_as_they_are_entered() -> None:
+    fold = folded(regime("EVENT", 10), regime("QUIET", 20), regime("EVENT", 30, "rain"))
+    assert fold.regimes == {"EVENT": 2, "QUIET": 1}
+
+
+@pytest.mark.parametrize(
+    ("records", "since"),
+    [
+        ([regime("REDUCE_ONLY", 10)], 10),
+        ([regime("REDUCE_ONLY", 10), regime("EVENT", 20), regime("REDUCE_ONLY", 30)], 10),
+        ([regime("REDUCE_ONLY", 10), regime("QUIET", 20)], None),
+        ([regime("REDUCE_ONLY", 10), regime("TRENDING", 20), regime("REDUCE_ONLY", 30)], 30),
+        ([regime("EVENT", 10), asked("reduce_only")], 1400),
+        ([regime("REDUCE_ONLY", 10), asked("reduce_only")], 10),
+        ([regime("EVENT", 10)], None),
+    ],
+)
+def test_the_clock_of_an_exit_runs_through_events_and_ends_with_it(records: list[Record], since: int | None) -> None:
+    fold = folded(*records)
+    assert fold.markets[1].exit_since_ms == since
+    assert fold.markets[0].exit_since_ms == (1400 if since == 1400 or records[-1]["kind"] == "reduce_only" else None)
+
+
+def test_rebates_are_estimated_fill_by_fill_where_the_schedule_is_known() -> None:
+    fees = {"rate": 0.07, "exponent": 1.0, "rebate_rate": 0.25}
+    for schedule, expected in ((fees, "0.03675"), ({**fees, "rebate_rate": None}, None), (None, None)):
+        fold = Fold()
+        for record in (
+            {**RUN, "markets": [{"slug": "rain"}, {"slug": "snow", "fees": schedule}]},
+            place("o1"),
+            fill("o1", "4"),
+            fill("o1", "6", trade="t2"),
+        ):
+            fold.add(record)
+        rebates = fold.markets[1].rebates
+        assert (None if rebates is None else text(rebates)) == expected  # 10 x 0.07 x 0.3 x 0.7 x 0.25
+        assert fold.account.figures(1).rebates == 0
+        assert fold.markets[0].rebates is None
+
+
+MEASURED = st.tuples(
+    st.sampled_from(list(Outcome)),
+    st.sampled_from(HORIZONS_S),
+    st.one_of(st.none(), st.integers(-ONE, ONE)),
+    st.integers(1, 500 * ONE),
+)
+
+
+@given(measured=st.lists(MEASURED, max_size=25))
+@example(measured=[(Outcome.NO, 5, -1, 3)])
+@example(measured=[(Outcome.YES, 30, 10_000, 7 * ONE), (Outcome.YES, 30, 10_000, 2 * ONE)])
+@example(measured=[(Outcome.YES, 1, None, 7), (Outcome.YES, 1, -3, 1), (Outcome.YES, 1, 4, 3)])
+def test_markouts_are_means_weighted_by_shares_with_their_standard_error(measured: list[tuple[Outcome, int, int | None, int]]) -> None:
+    markouts = Markouts()
+    for number, (outcome, horizon_s, per_share, size) in enumerate(measured):
+        markouts.add(outcome, horizon_s, per_share, size, number)
+    document = markouts.document()
+    for outcome in Outcome:
+        for horizon_s in HORIZONS_S:
+            shown = document[outcome][str(horizon_s)]
+            here = [(value, size) for o, h, value, size in measured if (o, h) == (outcome, horizon_s)]
+            known = [(Fraction(value), size) for value, size in here if value is not None]
+            shares = sum(size for _, size in known)
+            assert (shown["fills"], shown["unknown"], parse(shown["shares"])) == (len(known), len(here) - len(known), shares)
+            if not known:
+                assert (shown["per_share"], shown["error"]) == (None, None)
+                continue
+            mean = sum(value * size for value, size in known) / shares
+            assert shown["per_share"] == text(math.floor(mean))
+            if len(known) == 1:
+                assert shown["error"] is None
+                continue
+            variance = sum((value - mean) ** 2 * size for value, size in known) / shares
+            effective = Fraction(shares**2, sum(size**2 for _, size in known))
+            assert shown["error"] == pytest.approx(math.sqrt(variance / max(effective - 1, Fraction(1, 2))) / ONE, abs=2e-6)
+
+
+def test_the_standard_error_of_equal_fills_is_the_textbooks() -> None:
+    markouts = Markouts()
+    for cents in (1, 2, 6):
+        markouts.add(Outcome.NO, 5, cents * 10_000, 4 * ONE, 1)
+    shown = markouts.document()["NO"]["5"]
+    assert (shown["per_share"], shown["error"]) == ("0.03", round(math.sqrt(7 / 3) / 100, 6))
+
+
+def test_the_last_markouts_are_kept_for_each_horizon() -> None:
+    markouts = Markouts()
+    for number in range(KEPT + 3):
+        for horizon_s in HORIZONS_S:
+            markouts.add(Outcome.YES, horizon_s, number if horizon_s == 5 else None, ONE, number)
+    assert list(markouts.recent[5]) == [(number, number) for number in range(3, KEPT + 3)]
+    assert list(markouts.recent[30]) == []
+
+
+# --- documents
+
+
+PARTS = ("spread", "inventory", "fees", "rebates", "settlement")
+
+
+def assert_adds_up(document: Record) -> None:
+    for figures in (document["pnl"], *document["markets"].values()):
+        assert parse(figures["total"]) == sum(parse(figures[part]) for part in PARTS)
+    for part in ("total", *PARTS):
+        assert parse(document["pnl"][part]) == sum(parse(market[part]) for market in document["markets"].values())
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(rows=tapes(), model=st.sampled_from(["power", "touch"]))
+def test_the_split_adds_up_to_the_last_millionth_at_every_record(rows: list[Row], model: Any) -> None:
+    journal = Ran(CountedFeed(rows), Params(**{**SMALL, "queue_model": model, "bracket": False})).journal
+    fold = Fold()
+    for record in journal:
+        fold.add(record)
+        if record["kind"] in ("fill", "merge", "resolution", "mark", "end"):
+            assert_adds_up(summary.document(fold))
+
+
+def as_of_the_first_release(journal: Sequence[Record]) -> list[Record]:
+    """Return a journal without what release 0.1.0 did not write."""
+    old = []
+    for record in journal:
+        if record["kind"] in ("regime", "markout"):
+            continue
+        kept = {name: value for name, value in record.items() if name not in ("bracket", "rewards", "numbers", "regime")}
+        if record["kind"] == "run":
+            kept["markets"] = [
+                {name: value for name, value in m.items() if name not in ("fees", "rewards", "description")} for m in record["markets"]
+            ]
+        old.append(kept)
+    return old
+
+
+def test_a_journal_of_the_first_release_is_reported_with_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with runner_of_the_game(tmp_path, monkeypatch) as runner:
+        outcome = runner.start_with_people()
+        fold = Fold()
+        for record in as_of_the_first_release(runner.journal()):
+            fold.add(record)
+    document = summary.document(fold)
+    unknown = {"bracket": None, "regimes": {}, "estimates": {"rewards": None, "rebates": None}}
+    assert {name: document[name] for name in unknown} == unknown
+    same = ("status", "pnl", "fills", "orders", "quotes", "position", "capital", "fill_rate", "rebalances", "ledger_sha256")
+    assert {name: document[name] for name in same} == {name: outcome.document[name] for name in same}
+    assert document["verdict"]["believe"] == "this queue model only"
+    table = summary.table(document, warnings=[], folder=None)
+    assert "estimates" not in table
+    assert "bracket    " not in table
+    assert summary.markout_table(document) is None
+    assert summary.markout_table(outcome.document) is not None
+
+
+# --- rewards
+
+
+def rewarded(seed: int = 1, **more: Any) -> Ran:
+    settings = Synthetic(**{"rewards_daily_pool": 864.0, "trades_per_minute": 2.0, "volatility_ticks": 0.05, "jumps_per_hour": 0.0, **more})
+    return Ran(SyntheticFeed(settings, seed=3, duration_ms=620_000), Params(seed=seed, bracket=False))
+
+
+def test_rewards_are_sampled_once_in_every_minute_at_the_same_moments_for_one_seed() -> None:
+    one, again, other = rewarded(), rewarded(), rewarded(seed=2)
+    (slug,) = one.engine.slugs
+    samples = [mark["rewards"][slug]["samples"] for mark in one.of_kind("mark")]
+    assert samples == list(range(1, 11))
+    assert again.journal == one.journal
+    estimates = [[mark["rewards"][slug]["usdc_e12"] for mark in run.of_kind("mark")] for run in (one, other)]
+    assert estimates[0] != estimates[1]
+    shown = one.document["estimates"]["rewards"]
+    assert 0 < parse(shown) < parse("864") * 10 // 1440
+    assert shown == one.document["markets"][slug]["estimates"]["rewards"]
+
+
+def test_a_market_that_is_over_is_not_sampled_any_more() -> None:
+    feed = SyntheticFeed(Synthetic(rewards_daily_pool=864.0, resolves="yes"), seed=3, duration_ms=200_000)
+    rows = list(feed.rows())
+    quiet: list[Row] = [(rows[-1][0] + 400_000, 1, 0, 0, 0)]
+    run = Ran(CountedFeed(rows + quiet, feed.markets), Params(bracket=False))
+    (slug,) = run.engine.slugs
+    samples = [mark["rewards"][slug]["samples"] for mark in run.of_kind("mark")]
+    assert samples[:3] == [1, 2, 3]
+    assert len(samples) == 10
+    assert 3 <= samples[-1] <= 4
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(rows=tapes())
+def test_rewards_and_rebates_stand_beside_the_result_and_change_nothing_of_it(rows: list[Row]) -> None:
+    params = Params(**{**SMALL, "bracket": False})
+    known = Ran(CountedFeed(rows), params)
+    unknown = Ran(CountedFeed(rows, [replace(m, rewards=None, fees=None) for m in TAPED]), params)
+    assert known.document["ledger_sha256"] == unknown.document["ledger_sha256"]
+    assert known.document["pnl"] == unknown.document["pnl"]
+    assert known.document["pnl"]["rebates"] == "0"
+    assert all(record["rewards"] == {"one": None, "two": None} for record in unknown.of_kind("mark", "end"))
+    assert unknown.document["estimates"] == {"rewards": None, "rebates": None}
+    first, second = (known.document["markets"][slug]["estimates"] for slug in ("one", "two"))
+    assert second == {"rewards": None, "rebates": None}
+    assert parse(first["rewards"]) >= 0
+    fees = TAPED[0].fees
+    assert fees is not None
+    fills = [
+        (parse(r["trade"]["fill_price"]), parse(r["trade"]["fill_qty"])) for r in known.of_kind("fill") if r["trade"]["market"] == "one"
+    ]
+    naive = sum(size * fees.rate * (price / ONE) * (1 - price / ONE) * (fees.rebate_rate or 0) for price, size in fills)
+    assert parse(first["rebates"]) == pytest.approx(naive, abs=len(fills) + 0.01)

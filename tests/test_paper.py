@@ -77,6 +77,7 @@ class World:
             view.decreases.clear()
             if was_book:
                 exchange.book_given(place)
+            self._hear(exchange.frame_over(place))
         elif kind in (Kind.SOLD, Kind.BOUGHT):
             taker = Side.BUY if kind == Kind.BOUGHT else Side.SELL
             view.printed(taker, a, b, ms)
@@ -651,6 +652,46 @@ def test_the_optimistic_queue_is_first_at_every_print_of_any_epoch() -> None:
     assert world.fills() == [(2500, "1"), (4 * S, "2"), (5 * S, "28"), (5 * S, "1")]
 
 
+# ---- naive fills
+
+
+def test_whatever_rests_at_the_touch_fills_at_the_frames_end_whole_and_without_a_print() -> None:
+    world = quiet_world(queue_model="touch")
+    world.own(yes="50")
+    at_touch, behind, ask = (world.order(2 * S, *what) for what in ((BUY, "0.49", "30"), (BUY, "0.48", "7"), (SELL, "0.53", "12")))
+    world.sold(2500, "0.48", "900")
+    assert world.fills() == []
+    world.change(3 * S, BUY, "0.1", "5")
+    assert [world.fills(key) for key in (at_touch, behind, ask)] == [[(3 * S, "30")], [], [(3 * S, "12")]]
+    world.change(4 * S, BUY, "0.49", "0")
+    world.change(4 * S, BUY, "0.48", "1")
+    assert world.fills(behind) == [(4 * S, "7")]
+
+
+def test_an_order_that_the_touch_has_left_standing_alone_is_the_touch() -> None:
+    world = quiet_world("0.49x500 0.47x5", queue_model="touch")
+    world.order(2 * S, BUY, "0.49", "30")
+    world.change(2050, BUY, "0.49", "0")
+    assert world.fills() == []
+    world.change(3 * S, BUY, "0.46", "3")
+    assert world.fills() == [(3 * S, "30")]
+
+
+def test_inside_the_touch_we_are_it() -> None:
+    world = quiet_world(queue_model="touch")
+    world.order(2 * S, BUY, "0.51", "30")
+    world.change(3 * S, BUY, "0.1", "5")
+    assert world.fills() == [(3 * S, "30")]
+
+
+@pytest.mark.parametrize(("bids", "asks"), [("", "0.53x5"), ("0.49x5", ""), ("0.54x5", "0.53x5")])
+def test_a_bad_book_has_no_touch_that_fills(bids: str, asks: str) -> None:
+    world = quiet_world(queue_model="touch")
+    world.order(2 * S, BUY, "0.49", "30")
+    world.book(3 * S, bids, asks)
+    assert world.fills() == []
+
+
 # ---- what the feed says of the taker, and thinning
 
 
@@ -961,6 +1002,41 @@ def test_level_changes_alone_never_fill(model: QueueModel, story: list[Step]) ->
         act(world, step)
     world.to(world.now_ms + 10 * S)
     assert world.fills() == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(story=steps(LEVEL_CHANGE, PRINT, ORDER, ORDER, CANCEL, EPOCH))
+@example(story=[(0, ("order", BUY, "0.49", "30"), YES), (250, ("print", SELL, "0.48", "400"), YES)])
+def test_never_is_never(story: list[Step]) -> None:
+    world = quiet_world(queue_model="never")
+    world.own(yes="500", no="500")
+    for step in story:
+        act(world, step)
+    world.to(world.now_ms + 10 * S)
+    assert world.fills() == []
+
+
+@settings(max_examples=80, deadline=None)
+@given(story=steps(LEVEL_CHANGE, LEVEL_CHANGE, PRINT, ORDER, ORDER, CANCEL))
+@example(story=[(0, ("order", BUY, "0.49", "30"), YES), (3000, ("level", SELL, "0.52", "5"), YES)])
+def test_after_a_frame_nothing_rests_at_the_touch_that_fills_and_nothing_behind_it_has_filled(story: list[Step]) -> None:
+    world = quiet_world(queue_model="touch")
+    world.own(yes="500", no="500")
+    for step in story:
+        before = len(world.heard)
+        act(world, step)
+        book, fills = world.view.book, [event for _, event in world.heard[before:] if isinstance(event, ev.FillReported)]
+        touch = {BUY: book.best_bid * book.tick, SELL: book.best_ask * book.tick}
+        for fill in fills:
+            order = world.orders[fill.key]
+            assert step[1][0] == "level"
+            assert (order.yes_price - touch[order.yes_side]) * order.yes_side.sign >= 0
+        if step[1][0] == "level" and world.view.fault is None:
+            done = {key for key, _ in world.endings() + world.refusals()}
+            resting = [
+                order for key, order in world.orders.items() if key not in done and key in {e.key for e in world.said(ev.OrderAccepted)}
+            ]
+            assert all((order.yes_price - touch[order.yes_side]) * order.yes_side.sign < 0 for order in resting)
 
 
 @settings(max_examples=150, deadline=None)

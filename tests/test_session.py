@@ -177,7 +177,7 @@ def expect(error: type[Exception], runner: Runner) -> int:
     return 1
 
 
-@pytest.mark.parametrize("name", ["journal.jsonl", "trades.jsonl", "health.jsonl"])
+@pytest.mark.parametrize("name", ["journal.jsonl", "trades.jsonl", "health.jsonl", "bracket-optimistic.jsonl"])
 def test_a_torn_line_at_the_end_is_healed(runner: Runner, name: str) -> None:
     expected = to_the_end(runner)
     runner.forget()
@@ -376,7 +376,9 @@ def test_a_run_halted_while_it_does_not_run_does_not_start_and_is_later_the_undi
         runner.start()
     runner.switch.clear(**CLEARED)
     ended = to_the_end(runner)
-    assert (ended.document, ended.told, ended.trades) == (expected.document, expected.told, expected.trades)
+    assert (ended.document, ended.told, ended.trades, ended.others) == (
+        expected.document, expected.told, expected.trades, expected.others,
+    )  # fmt: skip
     assert runner.of_kind("halt") == []
 
 

@@ -9,16 +9,21 @@ from typing import Any
 import msgspec
 import pytest
 from faults import Kind, every_fault
-from small_runs import CLEARED, LOWER_ASKS, LOWER_BIDS, PARAMS, RUN_ID, Runner, Script, game, runner_of_the_game, stop
+from small_runs import CLEARED, LOWER_ASKS, LOWER_BIDS, PARAMS, RUN_ID, Runner, Script, game, latch_once, runner_of_the_game, stop
 
 from mmtools.config import RunConfig
 from mmtools.errors import Refused
 from mmtools.runs import session, summary
+from mmtools.runs.bracket import OTHERS
 from mmtools.runs.engine import Engine, Status
+from mmtools.runs.fold import Fold
+from mmtools.trading.markouts import Toxicity
 from mmtools.trading.params import Params
-from mmtools.units import ONE, parse, text
+from mmtools.units import ONE, Price, parse, text
 from mmtools.venues import recording
 from mmtools.venues.venue import Row
+
+Record = dict[str, Any]
 
 
 @pytest.fixture
@@ -222,6 +227,137 @@ def test_the_warnings_of_a_live_run_are_shown_once_however_often_it_is_started(r
     said = summary.warnings(session.fold_of(runner.state, RUN_ID))
     assert said
     assert live(runner, later(), tmp_path).start().warnings == said
+
+
+# --- the bracket's other makers
+
+
+FALLING = Script().book(0, {"0.47": 8}, {"0.48": 500, "0.5": 9}).taker(5, "SELL", "0.47", 8).book(8, {"0.44": 40}, {"0.46": 300})
+"""The queue of 8 is traded and no more: only who stands first in it has bought, and loses when the market falls."""
+
+
+def fills_of_others(runner: Runner) -> dict[str, list[Record]]:
+    return {name: [r["trade"] for r in runner.of_other(name) if r["kind"] == "fill"] for name in OTHERS}
+
+
+@pytest.mark.parametrize("frame", range(1, 10))
+def test_the_others_of_a_live_run_go_on_with_their_totals_wherever_it_was_killed(runner: Runner, tmp_path: Path, frame: int) -> None:
+    """Before the first minute is over no mark has told of them: their files have."""
+    live(runner, game(), tmp_path).cut_off(frame)
+    before = fills_of_others(runner)
+    again = live(runner, later(), tmp_path)
+    document = again.start().document
+    for name, fills in fills_of_others(again).items():
+        shown = document["bracket"][name]
+        assert fills[: len(before[name])] == before[name]
+        assert len(fills) > len(before[name])
+        assert [trade["trade_id"] for trade in fills] == [f"paper-t{n}" for n in range(1, len(fills) + 1)]
+        assert (shown["fills"], parse(shown["shares"])) == (len(fills), sum(parse(trade["fill_qty"]) for trade in fills))
+        assert 0 < shown["fill_rate"] <= 1
+        kept = Fold()
+        for record in (again.of_kind("run")[0], *again.of_other(name)):
+            kept.add(record)
+        kept.account.mark(0, Price(parse("0.475")))  # of the last book
+        assert parse(shown["pnl"]) == kept.account.total()
+
+
+def test_one_of_the_others_that_had_halted_before_the_kill_does_nothing_after_it(runner: Runner, tmp_path: Path) -> None:
+    script = FALLING.book(20).book(70).book(75)
+    live(runner, script, tmp_path, max_drawdown=0.1).cut_off(5)
+    assert [record["kind"] for record in runner.of_other("optimistic")] == ["fill", "halt"]
+    again = live(runner, Script().book(200).taker(202, "SELL", "0.46", 900).book(215), tmp_path, max_drawdown=0.1)
+    bracket = again.start().document["bracket"]
+    assert [record["kind"] for record in again.of_other("optimistic")] == ["fill", "halt"]
+    assert (bracket["optimistic"]["pnl"], bracket["optimistic"]["halted"]) == ("-0.16", "drawdown")
+    assert bracket["risk_averse"]["halted"] is None
+    assert bracket["risk_averse"]["fills"] > 0
+
+
+def test_one_of_the_others_that_had_halted_just_before_the_kill_has_still_halted(runner: Runner, tmp_path: Path) -> None:
+    """No mark has told of it."""
+    live(runner, FALLING.book(20), tmp_path, max_drawdown=0.1).cut_off(3)
+    assert runner.of_kind("mark") == []
+    bracket = live(runner, later(), tmp_path, max_drawdown=0.1).start().document["bracket"]
+    assert bracket["optimistic"]["halted"] == "drawdown"
+
+
+def test_clearing_a_halted_live_run_lets_all_three_go_on(runner: Runner, tmp_path: Path) -> None:
+    live(runner, game(), tmp_path).start({4: latch_once(runner)})
+    assert {name: runner.of_other(name)[-1]["kind"] for name in OTHERS} == dict.fromkeys(OTHERS, "halt")
+    before = fills_of_others(runner)
+    runner.switch.clear(**CLEARED)
+    again = live(runner, later(), tmp_path)
+    bracket = again.start().document["bracket"]
+    for name, fills in fills_of_others(again).items():
+        assert bracket[name]["halted"] is None
+        assert len(fills) > len(before[name])
+        (cleared,) = [record for record in again.of_other(name) if record["kind"] == "cleared"]
+        assert (cleared["by"], cleared["why"]) == ("ben", "looked")
+
+
+def test_the_limits_of_the_others_outlive_a_live_run(runner: Runner, tmp_path: Path) -> None:
+    live(runner, game(), tmp_path).cut_off(7)
+    seen: list[list[str]] = []
+
+    def look(moving: Engine) -> None:
+        seen.append([text(other._maker.limits.peak) for other in moving.others])
+
+    live(runner, later(), tmp_path).start({0: look})
+    assert seen == [["0.12", "0.12"]]
+
+
+def test_a_file_of_the_bracket_that_contradicts_itself_is_refused_in_one_line_and_nothing_is_written(
+    runner: Runner, tmp_path: Path
+) -> None:
+    live(runner, game(), tmp_path).cut_off(7)
+    file = runner.folder / "bracket-optimistic.jsonl"
+    file.write_text(file.read_text().replace('"market":"hail"', '"market":"snow"', 1))
+    journal = runner.bytes_of("journal.jsonl")
+    with pytest.raises(Refused, match=r"line 1 of bracket-optimistic does not follow .*optimistic\.jsonl: delete it") as refused:
+        live(runner, later(), tmp_path).start()
+    assert "\n" not in str(refused.value)
+    assert runner.bytes_of("journal.jsonl") == journal
+    file.unlink()
+    assert live(runner, later(), tmp_path).start().document["bracket"]["optimistic"]["fills"] > 0
+
+
+# --- rewards, toxicity, the exit's clock
+
+
+def test_rewards_toxicity_and_the_exits_clock_outlive_a_live_run(runner: Runner, tmp_path: Path) -> None:
+    terms = {"min_size": "5", "max_spread": "0.03", "daily_pool": "86"}
+    params = {"toxicity_horizon_s": 5, "max_net_position": 40, "capital": 50}
+
+    def wind_down(moving: Engine) -> None:
+        runner.switch.latch(reason="manual", detail="out", by="anna", reduce_only=True)
+
+    whole = Script(rewards=terms).book(0).taker(1, "SELL", "0.46", 30).book(12).taker(31, "SELL", "0.46", 30).book(61).book(122).book(123)
+    live(runner, whole, tmp_path, **params).cut_off(6, {5: wind_down})
+    before = session.fold_of(runner.state, RUN_ID)
+    assert before.mark is not None
+    told = before.mark["rewards"]["hail"]
+    again = Script(rewards=terms).book(200).book(330)
+
+    def look(moving: Engine) -> None:
+        desk, estimate = moving.maker.desks[0], moving.rewards[0]
+        seen.append((desk.watch.exit_since_ms, estimate.samples, estimate.scored, str(estimate.usdc_e12)))
+        zscores.append(desk.toxicity.zscore(before.last_ms, 10_000))
+
+    seen: list[tuple[int | None, int, int, str]] = []
+    zscores: list[float | None] = []
+    live(runner, again, tmp_path, **params).start({0: look})
+    (asked,) = runner.of_kind("reduce_only")
+    assert told["scored"] >= 1
+    assert seen == [(asked["at_ms"], told["samples"], told["scored"], told["usdc_e12"])]
+    evidence = Toxicity(Params(toxicity_horizon_s=5))
+    judged = [r for r in runner.of_kind("markout") if r["horizon_s"] == 5 and r["at_ms"] <= before.last_ms]
+    for record in judged:
+        evidence.add(parse(record["per_share"]), record["at_ms"])
+    assert len(judged) == 2
+    assert zscores == [evidence.zscore(before.last_ms, 10_000)]
+    after = session.fold_of(runner.state, RUN_ID).mark
+    assert after is not None
+    assert after["rewards"]["hail"]["samples"] > told["samples"]
 
 
 def kill_at_every_write_of_a_live_run(runner: Runner, kind: Kind, tmp_path: Path) -> None:

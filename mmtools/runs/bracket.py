@@ -1,8 +1,9 @@
 """The other makers of a bracket: the same strategy on the same feed under another queue, beside the run's own maker.
 
 Each has its own account and paper exchange and acts on its own fills, so the three diverge; what they earn brackets what the
-run's maker can be believed to earn. They keep their fills and totals, no journal, and nothing of theirs touches the run's
-ledger. Called by `engine`, which owns the order of things in time.
+run's maker can be believed to earn. Each is exactly what a run of its own would be: the same orders, fills and halts. They keep
+their fills and totals, no journal, and nothing of theirs touches the run's ledger. Called by `engine`, which owns the order of
+things in time.
 """
 
 import random
@@ -12,11 +13,12 @@ import msgspec
 
 from mmtools import units
 from mmtools.runs import records
+from mmtools.runs.fold import Fold
 from mmtools.runs.journal import Record
 from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
 from mmtools.trading.maker import Maker
-from mmtools.trading.market import Side
+from mmtools.trading.market import Side, Why
 from mmtools.trading.paper import PaperExchange
 from mmtools.trading.params import Params, QueueModel
 from mmtools.trading.signals import MarketView
@@ -26,7 +28,7 @@ OTHERS: dict[str, QueueModel] = {"risk_averse": "risk-averse", "optimistic": "op
 """Name in results -> queue model. The third of the bracket is the run's own maker, `base`."""
 
 Write = Callable[[str, Record], None]
-"""Takes the maker's name and what moved its money."""
+"""Takes the maker's name and what moved its money, or ended and began its quoting."""
 
 
 def tally(fills: int, shares: int, shares_accepted: int, total: int, halted: str | None) -> Record:
@@ -50,24 +52,44 @@ class OtherMaker:
         self.shares = 0
         self.shares_accepted = 0
         self.halted: str | None = None
-        """The limit that it broke: it does nothing more then, as a run of its own would."""
+        """The limit that it broke, or that a person halted the run: then it quotes no more and its total stands still."""
         self._views = views
         self._run_id = run_id
         self._write = write
         self._slugs = [view.market.slug for view in views]
         self._exchange = PaperExchange(views, params, random.Random(params.seed))
         self._maker = Maker(views, params, Account(units.Usdc(units.of(params.capital)), len(views)), facts_required=facts_required)
+        self._closing = False
+        """It has halted, and what made it halt is not over yet."""
+        self._stands_at: int | None = None
+        """The total of a halted one."""
 
     def tally(self) -> Record:
-        return tally(self.fills, self.shares, self.shares_accepted, self._maker.account.total(), self.halted)
+        total = self._maker.account.total() if self._stands_at is None else self._stands_at
+        return tally(self.fills, self.shares, self.shares_accepted, total, self.halted)
 
-    def take_up(self, account: Account, before: Record, *, fills: int, shares: int, reduce_only: bool) -> None:
-        """Go on where an earlier process of a run on a live feed was cut off. before: its tally in the last mark."""
-        self.fills, self.shares, self.halted = fills, shares, before["halted"]
-        self.shares_accepted = units.parse(before["shares_accepted"])
-        self._maker.account = account
-        self._maker.reduce_only = reduce_only
-        self._exchange.take_over(account, trades=fills)
+    def take_up(self, kept: Fold, mark: Record | None, *, reduce_only: bool) -> None:
+        """Go on where an earlier process of a run on a live feed was cut off.
+
+        kept: what this maker has kept of itself. mark: the last one of the run; orders accepted after it are not counted.
+        """
+        account, maker, seen = kept.account, self._maker, kept.limits
+        self.fills, self.shares, self.shares_accepted = kept.fills, kept.shares, kept.shares
+        if mark is not None and mark["at_ms"] >= kept.last_ms:
+            for place, slug in enumerate(self._slugs):
+                if slug in mark["marks"]:
+                    account.mark(place, Price(units.parse(mark["marks"][slug])))
+        before = None if mark is None else mark["bracket"][self.name]
+        if before is not None:
+            self.shares_accepted = max(units.parse(before["shares_accepted"]), kept.shares)
+        if seen.day is not None:
+            maker.limits.restore(day=seen.day, day_began_at=seen.day_began_at, peak=seen.peak, deepest=seen.deepest, last=seen.last)
+        maker.account, maker.reduce_only = account, reduce_only
+        self._exchange.take_over(account, trades=kept.fills)
+        if kept.halted is not None:
+            self.halted, maker.latched = kept.halted, Why(kept.halted)
+            stood = before is not None and before["halted"] is not None
+            self._stands_at = units.parse(before["pnl"]) if before is not None and stood else account.total()
 
     # ---- the market
 
@@ -90,19 +112,43 @@ class OtherMaker:
 
     def arrive(self, until_ms: int) -> None:
         """Let what is due at the exchange by then happen."""
+        self._settle()
         while self._exchange.next_due_ms() <= until_ms:
             now_ms = self._exchange.next_due_ms()
             for event in self._exchange.arrive():
                 self.hear(event, now_ms)
+            self._settle()
+
+    # ---- people
+
+    def go_on(self, cleared: ev.Cleared, now_ms: int) -> None:
+        """A halt of the run was cleared: if this one has halted too, it goes on as well."""
+        self._settle()
+        if self.halted is not None:
+            self.halted = self._stands_at = None
+            self._keep({"kind": "cleared", "at_ms": now_ms, "by": cleared.by, "why": cleared.why})
+            self.hear(cleared, now_ms)
+
+    def cancel_all(self) -> None:
+        """Take in that no order rests any more, without quoting anew."""
+        for gone in self._exchange.close():
+            assert isinstance(gone, ev.OrderGone)
+            self._maker.forget(gone.key)
+
+    def _settle(self) -> None:
+        """End quoting once what broke the limit is over, as the engine does."""
+        if self._closing:
+            self._closing = False
+            self.cancel_all()
+            self._stands_at = self._maker.account.total()
 
     # ---- events in, actions out
 
     def hear(self, event: ev.Event, now_ms: int) -> None:
-        if isinstance(event, ev.Cleared):
-            self.halted = None
-        if self.halted is not None:
-            return
+        """Do what the maker wants. A halted one hears what becomes of what it owns, but quotes nothing: its maker is latched."""
         match event:
+            case ev.Cleared() if self.halted is not None:
+                return  # winding down is over for the others; a halt ends by `go_on`
             case ev.OrderAccepted(key):
                 self.shares_accepted += self._maker.account.remaining(key)
             case ev.Merged():
@@ -126,11 +172,9 @@ class OtherMaker:
                 self.shares += action.fill.size
                 trade = records.trade(action, self._maker, run_id=self._run_id, ws_latency_ms=None)
                 self._keep({"kind": "fill", "at_ms": now_ms, "trade": trade})
-            case ev.Halt(why):
-                self.halted = why.value
-                for gone in self._exchange.close():
-                    assert isinstance(gone, ev.OrderGone)
-                    self._maker.forget(gone.key)
+            case ev.Halt(why) if self.halted is None:
+                self.halted, self._closing = why.value, True
+                self._keep(records.of_action(action, now_ms, self._slugs))
 
     def _keep(self, record: Record | None) -> None:
         if record is not None:

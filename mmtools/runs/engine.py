@@ -144,13 +144,15 @@ class Engine:
                 markets.row(self.now_ms, kind, market, a, b)
                 for other in self.others:
                     other.arrive(ms)
+            if self._halt is not None and not self._go_on():
+                break
             if self._wrote:
                 self._turn_over()
                 # Without latency what was sent just now is due before the next row of this instant.
+                for other in self.others:
+                    other.arrive(ms)
                 if exchange.next_due_ms() <= ms and not self._advance(ms):
                     break
-            if self._halt is not None and not self._go_on():
-                break
         if not started:
             self._begin(self.fold.last_ms)
         return self._finish()
@@ -369,6 +371,8 @@ class Engine:
             self._write(self._record(asked))
         if asked.kind == "stop":
             self._cancel_all()
+            for other in self.others:
+                other.cancel_all()
         elif asked.kind == "reduce_only":
             self._hear_all(ev.HaltAsked(asked.by, asked.why, reduce_only=True))
         elif asked.kind == "cleared":
@@ -390,7 +394,10 @@ class Engine:
         }
 
     def _halt_asked(self, asked: Intervention) -> None:
-        for action in self.maker.on(ev.HaltAsked(asked.by, asked.why), self.now_ms):
+        event = ev.HaltAsked(asked.by, asked.why)
+        for other in self.others:
+            other.hear(event, self.now_ms)
+        for action in self.maker.on(event, self.now_ms):
             if isinstance(action, ev.Halt):
                 record = records.of_action(action, self.now_ms, self.slugs)
                 self._halt = {**record, "frame": self.counts.frames, "by": asked.by, "latch": asked.latch}
@@ -409,7 +416,10 @@ class Engine:
             self.status = Status.HALTED
             return False
         self._write(self._record(cleared))
-        self._hear_all(ev.Cleared(cleared.by, cleared.why))
+        event = ev.Cleared(cleared.by, cleared.why)
+        self._hear(event)
+        for other in self.others:
+            other.go_on(event, self.now_ms)
         return True
 
     def _cancel_all(self) -> None:
@@ -425,6 +435,7 @@ class Engine:
 
     def _take_up(self, past: Fold) -> None:
         """Go on where an earlier process of a run on a live feed was cut off: its ledger stands, its paper orders are gone."""
+        kept = [self.watcher.other_past(past, other.name) for other in self.others]  # first, for it may raise
         self.began_ms, self.now_ms = past.began_ms, past.last_ms
         if past.mark is not None:
             self._take_up_mark(past.mark)
@@ -437,6 +448,7 @@ class Engine:
         for desk, counts, position in zip(self.maker.desks, past.markets, account.positions, strict=True):
             desk.fills, desk.last_fill_ms = counts.fills, counts.last_fill_ms
             desk.view.resolved = position.resolved is not None
+        cleared = None
         if past.latched:
             cleared = self.watcher.halted(self, past.halts[-1])
             assert cleared is not None, "a run that is latched does not start"
@@ -444,17 +456,16 @@ class Engine:
             self.maker.limits.clear(account.total())
         self.maker.reduce_only = past.reduce_only
         for desk, place in zip(self.maker.desks, past.markets, strict=True):
-            for horizon_s, per_share, at_ms in place.markouts.recent:
-                if horizon_s == desk.toxicity.horizon_s:
-                    desk.toxicity.add(per_share, at_ms)
+            for per_share, at_ms in place.markouts.recent[desk.toxicity.horizon_s]:
+                desk.toxicity.add(per_share, at_ms)
             if place.exit_since_ms is not None:
                 desk.watch.restore(place.exit_since_ms)
         self.exchange.take_over(account, trades=past.fills)
-        for other in self.others:
-            kept = self.watcher.other_past(past, other.name)
-            tally_before = None if past.mark is None or past.mark["bracket"] is None else past.mark["bracket"][other.name]
-            if kept is not None and tally_before is not None:
-                other.take_up(kept.account, tally_before, fills=kept.fills, shares=kept.shares, reduce_only=past.reduce_only)
+        for other, told in zip(self.others, kept, strict=True):
+            if told is not None:
+                other.take_up(told, past.mark, reduce_only=past.reduce_only)
+            if cleared is not None:
+                other.go_on(ev.Cleared(cleared.by, cleared.why), self.now_ms)
 
     def _let_go(self, past: Fold) -> None:
         """Journal that orders and merges of the earlier process came to nothing more."""

@@ -95,6 +95,8 @@ class Told:
         self.halted: Record | None = None
         self.working: dict[str, OrderStory] = {}
         """Orders sent and not known to be gone."""
+        self._taken_up = False
+        """Another process goes on from here: its first record says when."""
 
     def add(self, record: Record) -> OrderStory | None:
         """Take a record in; return the story of the order that it speaks of, if it does."""
@@ -102,7 +104,15 @@ class Told:
         self.last_ms = record.get("at_ms", self.last_ms)
         if kind == "run":
             self.run = record
-        elif kind == "decision":
+        elif kind == "start":
+            self._taken_up = self.run["feed"]["name"] == "live"
+            return None
+        elif self._taken_up:
+            # Nobody was there to see the market; on other feeds the time before is simulated again, and what it led to stands.
+            self._taken_up = False
+            self.regimes.clear()
+            self.paused.clear()
+        if kind == "decision":
             self.decisions[record["market"]] = record
         elif kind == "regime":
             self.regimes[record["market"]] = record
@@ -332,9 +342,13 @@ def _order_lines(order: Record, params: Mapping[str, Any]) -> Iterator[str]:
     if order["cancel_sent_at"] is not None:
         yield f"  cancel sent {order['cancel_sent_at']}"
     if order["gone_at"] is not None:
-        yield f"  gone        {order['gone_at']}: {order['gone']}"
-    yield f"it was sent because, {'' if order['decision'] is None else iso(order['decision']['at_ms'])}"
-    yield from ["  (the journal does not say)"] if order["decision"] is None else _decision_lines(order["decision"], params)
+        unasked = order["gone"] == "cancelled" and order["cancel_sent_at"] is None
+        yield f"  gone        {order['gone_at']}: {order['gone']}{', as all are when a run stops, halts or ends' if unasked else ''}"
+    if order["decision"] is None:
+        yield "why it was sent, the journal does not say"
+    else:
+        yield f"it was sent because, {iso(order['decision']['at_ms'])}"
+        yield from _decision_lines(order["decision"], params)
     if order["cancelled_by"] is not None:
         yield f"it was cancelled because, {iso(order['cancelled_by']['at_ms'])}"
         yield from _decision_lines(order["cancelled_by"], params)

@@ -187,8 +187,8 @@ class Fold:
         self.fills += 1
         self.shares += fill.size
         self.notional_e12 += fill.price * fill.size
-        self.markets[place].fills += 1
         counts = self.markets[place]
+        counts.fills += 1
         counts.last_fill_ms = fill.at_ms
         if counts.fees is not None:
             counts.rebates_e6 += rebate_estimate(counts.fees, fill.price, fill.size) or 0
@@ -233,6 +233,9 @@ class Fold:
     def _winds_down(self, record: Record) -> None:
         self.reduce_only = True
         self.interventions.append(record)
+        for counts in self.markets:  # an event hides the regime for a while, but the exit's clock runs
+            if counts.exit_since_ms is None:
+                counts.exit_since_ms = record["at_ms"]
 
     def _cleared(self, record: Record) -> None:
         self.reduce_only = False

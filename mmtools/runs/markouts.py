@@ -13,7 +13,7 @@ from mmtools.trading.markouts import HORIZONS_S
 from mmtools.units import ONE, text
 
 KEPT = 400
-"""Of the last markouts, for a run that is taken up: more than toxicity remembers."""
+"""Of the last markouts at each horizon, for a run that is taken up: evidence enough, however busy the market."""
 
 
 @dataclass(slots=True)
@@ -38,9 +38,6 @@ class Sums:
         self.value += size * per_share
         self.value_squared += size * per_share * per_share
 
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
-
     def mean(self) -> float | None:
         """Return the mean per share in millionths, weighted by shares; None without fills."""
         return self.value / self.shares if self.shares else None
@@ -55,12 +52,12 @@ class Sums:
         return math.sqrt(variance / max(effective - 1.0, 0.5))
 
     def document(self) -> Record:
-        mean, error = self.mean(), self.error()
+        error = self.error()
         return {
             "fills": self.fills,
             "unknown": self.unknown,
             "shares": text(self.shares),
-            "per_share": None if mean is None else text(math.floor(mean)),
+            "per_share": text(self.value // self.shares) if self.shares else None,
             "error": None if error is None else round(error / ONE, 6),
         }
 
@@ -70,13 +67,13 @@ class Markouts:
 
     def __init__(self) -> None:
         self.curves = {outcome: {horizon_s: Sums() for horizon_s in HORIZONS_S} for outcome in Outcome}
-        self.recent: deque[tuple[int, int, int]] = deque(maxlen=KEPT)
-        """(horizon, per share, time) of the last ones that were known."""
+        self.recent: dict[int, deque[tuple[int, int]]] = {horizon_s: deque(maxlen=KEPT) for horizon_s in HORIZONS_S}
+        """(per share, time) of the last ones that were known, by horizon."""
 
     def add(self, outcome: Outcome, horizon_s: int, per_share: int | None, size: int, at_ms: int) -> None:
         self.curves[outcome][horizon_s].add(per_share, size)
         if per_share is not None:
-            self.recent.append((horizon_s, per_share, at_ms))
+            self.recent[horizon_s].append((per_share, at_ms))
 
     def document(self) -> Record:
         """Return the curves by token and horizon; USDC per share on the token's own price."""

@@ -145,17 +145,21 @@ def fold_of(state: StateDir, run_id: str) -> Fold:
     if not state.exists(name):
         raise Refused(f"there is no run {run_id} in {state.root}; `report` without a run takes the newest")
     fold = Fold()
+    _fold_in(
+        fold, state, name, f"run {run_id}: line {{}} of its journal", "restore it, or give another run_id, or --fresh to throw it away"
+    )
+    if not fold.run:
+        raise Refused(f"run {run_id} was cut off before it wrote anything; run it again")
+    return fold
+
+
+def _fold_in(fold: Fold, state: StateDir, name: str, what: str, todo: str) -> None:
+    """Add every record of a file. Raises Refused at one that does not follow; what: names it, with {} for its line."""
     for number, record in enumerate(state.records(name), start=1):
         try:
             fold.add(record)
         except (LookupError, ValueError, TypeError, AttributeError) as e:  # whatever a hand-made record can lack or contradict
-            raise Refused(
-                f"run {run_id}: line {number} of its journal does not follow from those before it; "
-                f"restore {state.path(name)}, or give another run_id, or --fresh to throw it away"
-            ) from e
-    if not fold.run:
-        raise Refused(f"run {run_id} was cut off before it wrote anything; run it again")
-    return fold
+            raise Refused(f"{what.format(number)} does not follow from those before it; {state.path(name)}: {todo}") from e
 
 
 def runs(state: StateDir) -> list[str]:
@@ -317,15 +321,11 @@ class _Files(Watcher):
             self._others[name] = self._state.log(self._bracket_file(name))
         self._others[name].append(live_state.encode(record))
 
-    def other_past(self, past: Fold, name: str) -> Fold | None:
-        """Fold what another maker of the bracket has kept; None when that does not hold together: then it begins anew."""
+    def other_past(self, past: Fold, name: str) -> Fold:
+        """Fold what another maker of the bracket has kept. Raises Refused when that does not hold together."""
         kept = Fold()
         kept.add(past.run)
-        try:
-            for record in self._state.records(self._bracket_file(name)):
-                kept.add(record)
-        except (LookupError, ValueError, TypeError, AttributeError):
-            return None
+        _fold_in(kept, self._state, self._bracket_file(name), f"line {{}} of bracket-{name}", "delete it, and this maker begins anew")
         return kept
 
     def _bracket_file(self, name: str) -> str:

@@ -34,7 +34,9 @@ def _judge(result: dict[str, Any]) -> tuple[str, str]:
             f"nothing of this: whatever stands at the touch fills, {_shares(fills)} shares without a trade that reached them"
             f"{most}{_instead(bracket)}"
         )
-    if fills["count"] == 0 and (bracket is None or bracket["optimistic"]["fills"] == 0):
+    if fills["count"] == 0 and bracket is None:
+        return "nothing", "nothing yet: no trade reached an order"
+    if fills["count"] == 0 and bracket["optimistic"]["fills"] == 0:
         return "nothing", "nothing yet: no trade reached an order, not even first in the queue"
     if bracket is None:
         return "this queue model only", f"queue_model {model} alone says so; run it with `bracket: true` to see how much hangs on it"
@@ -73,8 +75,12 @@ def _reasons(result: dict[str, Any]) -> list[str]:
     model = assumed["queue_model"]
     power = f" {assumed['queue_power']:g}" if model.startswith("power") else ""
     reasons.append(f"the headline assumes queue_model {model}{power}; the truth lies between risk_averse and optimistic, nearer the first")
+    for name, one in (result["bracket"] or {}).items():
+        if one["halted"] is not None:
+            reasons.append(f"{name} halted ({one['halted']}) and stands still from then on")
     if count < FEWEST_FILLS:
-        reasons.append(f"{count} fills are an anecdote: from about {FEWEST_FILLS} on a result begins to say something")
+        few = "1 fill is" if count == 1 else f"{count} fills are"
+        reasons.append(f"{few} an anecdote: from about {FEWEST_FILLS} on a result begins to say something")
     if assumed["trade_side"] != "stated":
         reasons.append(f"trade_side {assumed['trade_side']} does not read the prints as the feed states them")
     if assumed["fill_probability_override"] is not None:
