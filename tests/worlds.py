@@ -111,6 +111,9 @@ class World:
         for bid, at, before, after in seen.decreases:
             self.exchange.decreased(place, bid, at, before, after, self.now_ms)
         seen.decreases.clear()
+        self.exchange.book_given(place)
+        for event in self.exchange.frame_over(place):
+            self.hear(event)
         return self.hear(ev.TouchMoved(place)) if moved else ()
 
     def trade(self, taker: Side, at: str, size: float, *, place: int = 0) -> None:

@@ -110,8 +110,11 @@ class Maker:
 
     def _judge(self, desk: Desk, now_ms: int) -> list[ev.Action]:
         """Measure the fills whose time has come; call it before the mark moves. In a gap nobody knows the mid."""
-        known = desk.view.resolved or not in_gap(desk.view, self.params, now_ms)
-        mark = self.account.positions[desk.place].mark if known else None
+        position = self.account.positions[desk.place]
+        # One that the last tick saw may have lasted until just now, whatever this frame says.
+        gap_at_tick = desk.paused is Why.DATA_GAP and desk.healthy_since_ms is None
+        known = position.resolved is not None or not (gap_at_tick or in_gap(desk.view, self.params, now_ms))
+        mark = position.mark if known else None
         actions: list[ev.Action] = []
         for measured in desk.markouts.due(now_ms, mark):
             if measured.per_share is not None and measured.horizon_s == desk.toxicity.horizon_s:
@@ -184,12 +187,13 @@ class Maker:
             raise ValueError(f"a fill of order {event.key}, which was not placed here")
         work = desk.working[event.key]
         order = work.order
+        judged = self._judge(desk, now_ms)  # the account takes the fill's mark for its own
         fill = Fill(
             trade_id=event.trade_id, order_key=event.key, market=desk.place, outcome=order.outcome, side=order.side,
             price=event.price, size=event.size, at_ms=now_ms, mark=desk.view.mark, fee=event.fee,
         )  # fmt: skip
         if not self.account.apply(fill, final=event.final):
-            return []
+            return judged
         work.left = Shares(work.left - event.size)
         desk.fills += 1
         desk.last_fill_ms = now_ms
@@ -198,7 +202,7 @@ class Maker:
         booked = ev.Filled(
             fill=fill, order_size=order.size, sent_ms=work.sent_ms, accepted_ms=work.accepted_ms, decision=desk.basis[event.key]
         )
-        return [booked, *self._quote([desk], now_ms)]
+        return [*judged, booked, *self._quote([desk], now_ms)]
 
     def _touch_moved(self, desk: Desk, now_ms: int) -> list[ev.Action]:
         judged = self._judge(desk, now_ms)

@@ -82,13 +82,16 @@ class Toxicity:
         return self._sum * kept / (self._weight * kept + PRIOR_FILLS) / tick
 
     def zscore(self, now_ms: int, tick: int) -> float | None:
-        """Return the mean in standard errors; None before the first one. Prices lie on ticks: no error is below half a tick a fill."""
+        """Return the mean in standard errors; None before the first one. Prices lie on ticks: no error is below half a tick a fill.
+
+        Of a single fill it is above -1 however bad the fill.
+        """
         mean = self.mean(now_ms, tick)
         if mean is None:
             return None
         kept = self._kept(now_ms)
         count = self._weight * kept + PRIOR_FILLS
-        variance = max(self._squares * kept / count / tick**2 - mean**2, 0.0) + 0.25
+        variance = max(self._squares * kept / tick**2 - count * mean**2, 0.0) / (count - 1) + 0.25
         return mean / math.sqrt(variance / count)
 
     def widening(self, now_ms: int, tick: int) -> float:
