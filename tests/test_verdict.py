@@ -31,8 +31,9 @@ def bracket(patient: str = "-3.5", base: str = "-2", lucky: str = "-0.25", **mor
     return {"risk_averse": maker(patient, **more), "base": maker(base, **more), "optimistic": maker(lucky, **more)}
 
 
-def result(*, fills: int = 40, of: Record | None = None, markouts: Record | None = None, **assumed: Any) -> Record:
+def result(*, fills: int = 40, of: Record | None = None, markouts: Record | None = None, hours: float = 7.5, **assumed: Any) -> Record:
     return {
+        "duration_s": hours * 3600,
         "assumptions": {**ASSUMED, **assumed},
         "bracket": of,
         "fills": {"count": fills, "shares": "1234.5", "notional": "600"},
@@ -123,8 +124,14 @@ def test_fills_of_the_luckiest_alone_are_no_sign() -> None:
 
 
 def test_a_model_of_a_queue_is_named_as_the_assumption_that_it_is() -> None:
-    assert reasons("the headline assumes queue_model power 2; the truth lies", queue_power=2.0) != []
-    assert reasons("the headline assumes queue_model log; the truth lies", queue_model="log", queue_power=2.0) != []
+    assert reasons("the headline assumes queue_model power 2; risk_averse is the most patient guess", queue_power=2.0) != []
+    assert reasons("the headline assumes queue_model log; risk_averse is", queue_model="log", queue_power=2.0) != []
+    assert verdict(result())["reasons"][0] == "the headline assumes queue_model power 1"
+
+
+def test_less_than_a_day_is_one_draw() -> None:
+    assert reasons("one draw", hours=7.5) == ["7.50 h of market time are one draw: another day may have the other sign"]
+    assert reasons("one draw", hours=24) == []
 
 
 @pytest.mark.parametrize(("fills", "anecdotes"), [(1, 1), (FEWEST_FILLS - 1, 1), (FEWEST_FILLS, 0)])

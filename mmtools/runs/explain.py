@@ -258,7 +258,7 @@ def _market_lines(market: Record, at: str, params: Mapping[str, Any]) -> Iterato
     if decision is None:
         yield "  decided     nothing yet"
         return
-    yield f"  decided     {market['decision_age_s']:.3f} s before; nothing that matters has changed since"
+    yield f"  decided     {market['decision_age_s']:.3f} s before; what was decided since then came to the same quotes"
     yield from _decision_lines(decision, params)
     for order in market["orders"]:
         state = "under way" if order["accepted_at"] is None else f"rests since {order['accepted_at']}"
@@ -292,7 +292,7 @@ def _model_lines(decision: Record, numbers: Record, params: Mapping[str, Any]) -
     )
     zscore = numbers["toxicity_zscore"]
     if zscore is not None:
-        yield f"  toxicity    fills at {zscore:+.2f} standard errors: widened by {numbers['toxicity_ticks']:g} ticks a side"
+        yield f"  toxicity    markouts of our fills {zscore:+.2f} standard errors from 0: widened by {numbers['toxicity_ticks']:g} ticks"
     if numbers["rewards_reason"] is not None:
         yield f"  rewards     nearer by {numbers['rewards_ticks']:g} ticks a side: {numbers['rewards_reason']}"
     if numbers["trend_ticks"]:
@@ -321,7 +321,7 @@ def _side_words(decision: Record, side: str) -> str:
     steps = []
     if one is not None:
         first = "no legal price" if one["first_ticks"] is None else f"tick {one['first_ticks']}"
-        steps.append(f"wish {one['wish_ticks']:g}, not through fair {one['closest_ticks']}: {first}")
+        steps.append(f"wish {one['wish_ticks']:g}, fair value allows {one['closest_ticks']}: {first}")
         steps.append(f"size {one['size']}, room {one['room']} ({one['cap']}), net room {one['net_room']}, stock {one['stock']}")
     if "why" in told:
         steps.append(f"not quoted, {told['why']}: {MEANINGS.get(told['why'], 'a reason this program does not know')}")
@@ -347,10 +347,10 @@ def _order_lines(order: Record, params: Mapping[str, Any]) -> Iterator[str]:
     if order["decision"] is None:
         yield "why it was sent, the journal does not say"
     else:
-        yield f"it was sent because, {iso(order['decision']['at_ms'])}"
+        yield f"the decision that sent it, {iso(order['decision']['at_ms'])}"
         yield from _decision_lines(order["decision"], params)
     if order["cancelled_by"] is not None:
-        yield f"it was cancelled because, {iso(order['cancelled_by']['at_ms'])}"
+        yield f"the last decision before its cancel, {iso(order['cancelled_by']['at_ms'])}"
         yield from _decision_lines(order["cancelled_by"], params)
 
 

@@ -12,6 +12,7 @@ FEWEST_FILLS = 30
 SURE = 2.0
 """Standard errors from 0 at which a markout is no accident."""
 JUDGED_AT_S = "30"
+A_DAY_S = 86_400
 
 
 def verdict(result: dict[str, Any]) -> dict[str, Any]:
@@ -74,13 +75,16 @@ def _reasons(result: dict[str, Any]) -> list[str]:
     reasons = []
     model = assumed["queue_model"]
     power = f" {assumed['queue_power']:g}" if model.startswith("power") else ""
-    reasons.append(f"the headline assumes queue_model {model}{power}; the truth lies between risk_averse and optimistic, nearer the first")
+    bounds = "" if result["bracket"] is None else "; risk_averse is the most patient guess, optimistic an upper bound and no guess"
+    reasons.append(f"the headline assumes queue_model {model}{power}{bounds}")
     for name, one in (result["bracket"] or {}).items():
         if one["halted"] is not None:
             reasons.append(f"{name} halted ({one['halted']}) and stands still from then on")
     if count < FEWEST_FILLS:
         few = "1 fill is" if count == 1 else f"{count} fills are"
         reasons.append(f"{few} an anecdote: from about {FEWEST_FILLS} on a result begins to say something")
+    if result["duration_s"] < A_DAY_S:
+        reasons.append(f"{result['duration_s'] / 3600:.2f} h of market time are one draw: another day may have the other sign")
     if assumed["trade_side"] != "stated":
         reasons.append(f"trade_side {assumed['trade_side']} does not read the prints as the feed states them")
     if assumed["fill_probability_override"] is not None:
