@@ -130,7 +130,8 @@ def test_a_simulated_market_brackets_its_run() -> None:
         return SyntheticFeed(Synthetic(resolves="no"), seed=5, duration_ms=1_500_000)
 
     beside = compare_on(feed, capital=60.0, default_order_size=20.0)
-    fills = [beside.document["bracket"][name]["fills"] for name in ("risk_averse", "base", "optimistic")]
+    assert list(beside.document["bracket"]) == ["risk_averse", "base", "optimistic"]
+    fills = [one["fills"] for one in beside.document["bracket"].values()]
     assert fills[0] > 10
     assert fills[0] != fills[2]
     assert beside.of_kind("resolution", "merge")
@@ -190,14 +191,15 @@ def test_a_limit_that_only_the_runs_own_maker_breaks_ends_the_run_where_the_othe
 
 
 def test_a_second_fill_of_the_print_that_breaks_the_limit_counts() -> None:
-    """The venue has said it; that the first one ended the quoting does not unsay it."""
-    rows = book_rows(at(0), {"0.47": 4, "0.46": 4, "0.45": 9}, {"0.48": 500, "0.49": 9})
-    rows += print_rows(at(5), Side.SELL, "0.44", 100)
-    params: Record = {"max_drawdown": 0.000001, "num_levels": 2, "event_cool_off_s": 0.0}
-    rows = rows + [(at(6), *row[1:]) for row in book_rows(0, {"0.43": 4}, {"0.45": 4})]
+    """The cancels fly when the print comes: its first fill ends the quoting, but does not unsay the second."""
+    fallen = book_rows(at(5), {"0.43": 4, "0.42": 9}, {"0.45": 4, "0.46": 9})
+    rows = [*book_rows(at(0)), *fallen, *print_rows(at(5.1), Side.SELL, "0.43", 25), *book_rows(at(9))]
+    params: Record = {"max_drawdown": 0.2, "num_levels": 2, "latency_ms": 400, "queue_model": "never", "capital": 80.0}
     beside = ran(rows, **params)
     assert_others_are_runs_of_their_own(beside, alone(rows, **params))
-    assert beside.document["bracket"]["optimistic"]["fills"] == 2
+    (first, halt, second) = beside.others["optimistic"]
+    assert [record["kind"] for record in (first, halt, second)] == ["fill", "halt", "fill"]
+    assert beside.document["bracket"]["optimistic"]["pnl"] == "-0.5"  # 10 at 0.47 and 10 at 0.46, marked at 0.44
 
 
 def test_a_halt_of_the_run_halts_all_three_and_its_clearing_lets_all_go_on() -> None:

@@ -244,10 +244,17 @@ def fills_of_others(runner: Runner) -> dict[str, list[Record]]:
 def test_the_others_of_a_live_run_go_on_with_their_totals_wherever_it_was_killed(runner: Runner, tmp_path: Path, frame: int) -> None:
     """Before the first minute is over no mark has told of them: their files have."""
     live(runner, game(), tmp_path).cut_off(frame)
-    before = fills_of_others(runner)
+    before, mark = fills_of_others(runner), session.fold_of(runner.state, RUN_ID).mark
     again = live(runner, later(), tmp_path)
-    document = again.start().document
+    taken_up: dict[str, Record] = {}
+    document = again.start({0: lambda moving: taken_up.update({other.name: other.tally() for other in moving.others})}).document
     for name, fills in fills_of_others(again).items():
+        accepted = parse(taken_up[name]["shares_accepted"])
+        assert taken_up[name]["fills"] == len(before[name])
+        if mark is None:
+            assert accepted == sum(parse(trade["fill_qty"]) for trade in before[name])
+        else:
+            assert accepted == parse(mark["bracket"][name]["shares_accepted"]) > sum(parse(trade["fill_qty"]) for trade in before[name])
         shown = document["bracket"][name]
         assert fills[: len(before[name])] == before[name]
         assert len(fills) > len(before[name])
