@@ -40,7 +40,7 @@ class Watcher:
         """A new record stands in the journal."""
 
     def other_wrote(self, engine: "Engine", name: str, record: Record) -> None:
-        """Another maker of the bracket did something that moved its money."""
+        """Another maker of the bracket did something that moved its money, or ended or began its quoting."""
 
     def other_past(self, past: "Fold", name: str) -> "Fold | None":
         """Return another maker of the bracket as an earlier process of a run on a live feed left it; None when nobody knows."""
