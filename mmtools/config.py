@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from mmtools import units
 from mmtools.trading.market import TICKS
-from mmtools.trading.params import NotNegative, Params, Positive
+from mmtools.trading.params import NotNegative, Params, Positive, require_millionths
 from mmtools.yamlfile import Source, kind_of, means_more, read_text, shown
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -100,13 +100,7 @@ class Synthetic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if not self.tick <= self.fair <= 1 - self.tick:
             raise ValueError(f"`fair`: {self.fair} leaves no room for a tick of {self.tick} on both sides; move it towards 0.5")
         _require_iso("start", self.start)
-        for name in ("min_order_size", "rewards_daily_pool", "rewards_max_spread", "rewards_min_size"):
-            number = getattr(self, name)
-            if number is not None:
-                try:
-                    units.of(number)
-                except ValueError as e:
-                    raise ValueError(f"`{name}`: {e}; write it with at most six decimals") from None
+        require_millionths(self, ("min_order_size", "rewards_daily_pool", "rewards_max_spread", "rewards_min_size"))
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,28 +4,26 @@ It owns time and order: what is due at the venue comes before a timer of the sam
 instant. It writes the journal before it acts, and decides nothing about quoting. Called by `session` and `replay`.
 """
 
-import copy
 import random
 import time
-from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
 
 from mmtools import units
-from mmtools.runs import records
-from mmtools.runs.bracket import OTHERS, OtherMaker, tally
+from mmtools.runs import marks, records
+from mmtools.runs.bracket import OTHERS, OtherMaker
 from mmtools.runs.fold import Fold
 from mmtools.runs.journal import Journal, Record
 from mmtools.runs.markets import Markets
+from mmtools.runs.marks import Counts
 from mmtools.runs.watcher import Intervention, Watcher
 from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
 from mmtools.trading.maker import Maker
-from mmtools.trading.market import Side, Why
+from mmtools.trading.market import Side
 from mmtools.trading.paper import NEVER, PaperExchange
 from mmtools.trading.params import Params
 from mmtools.trading.rewards import RewardEstimate, sample
-from mmtools.units import Price, text
+from mmtools.units import Price
 from mmtools.venues.venue import Feed, Kind
 
 MINUTE_MS = 60_000
@@ -39,16 +37,6 @@ class Status(StrEnum):
     FINISHED = "finished"
     STOPPED = "stopped"
     HALTED = "halted"
-
-
-@dataclass(slots=True)
-class Counts:
-    """What the feed has said so far."""
-
-    frames: int = 0
-    level_changes: int = 0
-    prints: int = 0
-    books: int = 0
 
 
 class Engine:
@@ -110,10 +98,10 @@ class Engine:
         self._sample_at = random.Random(f"{params.seed}/rewards")
         self._next_sample_ms = NEVER
         self._wrote = False
-        self._refused_before: dict[str, int] = {}
+        self.refused_before: dict[str, int] = {}
         """Books that an earlier process of a run on a live feed refused."""
         if past is not None:
-            self._take_up(past)
+            marks.take_up(self, past)
 
     # ---- the loop
 
@@ -192,7 +180,7 @@ class Engine:
     def _begin(self, ms: int) -> None:
         if not self._resumed:
             self.began_ms = ms
-            self._write({**self._head, "at_ms": ms})
+            self.write({**self._head, "at_ms": ms})
         if self._duration_ms is not None:
             self.end_ms = self.began_ms + self._duration_ms
             ms = min(ms, self.end_ms)  # a run on a live feed may be taken up after its time
@@ -238,11 +226,11 @@ class Engine:
         now_ms = self.now_ms
         if isinstance(event, ev.MarketResolved):
             mark = self.maker.account.positions[event.market].mark
-            self._write(records.of_resolution(event, now_ms, self.slugs[event.market], mark))
+            self.write(records.of_resolution(event, now_ms, self.slugs[event.market], mark))
         else:
             record = records.of_event(event, now_ms, self.slugs)
             if record is not None:
-                self._write(record)
+                self.write(record)
         began = time.perf_counter_ns()
         actions = self.maker.on(event, now_ms)
         took = time.perf_counter_ns() - began
@@ -254,12 +242,12 @@ class Engine:
         now_ms = self.now_ms
         if isinstance(action, ev.Filled):
             trade = records.trade(action, self.maker, run_id=self._head["run_id"], ws_latency_ms=self._feed_latency_ms())
-            self._write({"kind": "fill", "at_ms": now_ms, "trade": trade})
+            self.write({"kind": "fill", "at_ms": now_ms, "trade": trade})
             return
         record = records.of_action(action, now_ms, self.slugs)
         if isinstance(action, ev.Note):
             record["signals"] = records.signals(self.views[action.market], now_ms)
-        self._write(record)
+        self.write(record)
         match action:
             case ev.Place(order):
                 self.exchange.place(order, now_ms)
@@ -270,7 +258,7 @@ class Engine:
             case ev.Halt():
                 self._halt = record
 
-    def _write(self, record: Record) -> bool:
+    def write(self, record: Record) -> bool:
         """Journal a record; return whether it is new."""
         new = self.journal.write(record)
         self.fold.add(record)
@@ -303,49 +291,11 @@ class Engine:
         self.watcher.turned(self)
 
     def _minute(self) -> None:
-        new = self._write(self._mark())
+        new = self.write(marks.mark(self))
         self._turn_over()
         self.watcher.minute(self, repeated=not new)
         self.wakes_ns.clear()
         self.cycles_ns.clear()
-
-    def _mark(self) -> Record:
-        """Return the counters, marks and limits as of now: what a fold cannot read from single records."""
-        maker, limits = self.maker, self.maker.limits
-        positions = maker.account.positions
-        refused = dict(self._refused_before)
-        for view in self.views:
-            for name, count in view.refused.items():
-                refused[name] = refused.get(name, 0) + count
-        return {
-            "kind": "mark",
-            "at_ms": self.now_ms,
-            "marks": {
-                slug: text(p.mark) for slug, p in zip(self.slugs, positions, strict=True) if p.mark is not None and p.resolved is None
-            },
-            "liquidation": {
-                slug: records.maybe_text(records.liquidation(view, maker.account, place))
-                for place, (slug, view) in enumerate(zip(self.slugs, self.views, strict=True))
-                if positions[place].yes or positions[place].no
-            },
-            "events": {**asdict(self.counts), "books_refused": refused},
-            "bracket": self._bracket(),
-            "rewards": {slug: records.rewards_record(estimate) for slug, estimate in zip(self.slugs, self.rewards, strict=True)},
-            "quotes": {"decided": maker.decided, "skipped": {why.value: count for why, count in sorted(maker.skipped.items())}},
-            "limits": {
-                "day": limits.day,
-                "day_began_at": text(limits.day_began_at),
-                "peak": text(limits.peak),
-                "deepest": text(limits.deepest),
-            },
-        }
-
-    def _bracket(self) -> Record | None:
-        if not self.others:
-            return None
-        fold = self.fold
-        own = tally(fold.fills, fold.shares, fold.orders.shares_accepted, self.maker.account.total(), fold.halted)
-        return {"base": own, **{other.name: other.tally() for other in self.others}}
 
     # ---- people
 
@@ -368,7 +318,7 @@ class Engine:
         if asked.kind == "halt":
             self._halt_asked(asked)
         else:
-            self._write(self._record(asked))
+            self.write(self._record(asked))
         if asked.kind == "stop":
             self._cancel_all()
             for other in self.others:
@@ -401,7 +351,7 @@ class Engine:
             if isinstance(action, ev.Halt):
                 record = records.of_action(action, self.now_ms, self.slugs)
                 self._halt = {**record, "frame": self.counts.frames, "by": asked.by, "latch": asked.latch}
-                self._write(self._halt)
+                self.write(self._halt)
             else:
                 self._do(action)
 
@@ -415,12 +365,19 @@ class Engine:
         if cleared is None:
             self.status = Status.HALTED
             return False
-        self._write(self._record(cleared))
+        self.write(self._record(cleared))
         event = ev.Cleared(cleared.by, cleared.why)
         self._hear(event)
         for other in self.others:
             other.go_on(event, self.now_ms)
         return True
+
+    def cleared_since(self, halt: Record) -> ev.Cleared:
+        """Journal how a halt of an earlier process was cleared, without which the run would not have started."""
+        cleared = self.watcher.halted(self, halt)
+        assert cleared is not None, "a run that is latched does not start"
+        self.write(self._record(cleared))
+        return ev.Cleared(cleared.by, cleared.why)
 
     def _cancel_all(self) -> None:
         """Take in that no order rests any more, without quoting anew."""
@@ -428,62 +385,10 @@ class Engine:
             record = records.of_event(event, self.now_ms, self.slugs)
             assert record is not None
             assert isinstance(event, ev.OrderGone)
-            self._write(record)
+            self.write(record)
             self.maker.forget(event.key)
 
-    # ---- beginning again and ending
-
-    def _take_up(self, past: Fold) -> None:
-        """Go on where an earlier process of a run on a live feed was cut off: its ledger stands, its paper orders are gone."""
-        kept = [self.watcher.other_past(past, other.name) for other in self.others]  # first, for it may raise
-        self.began_ms, self.now_ms = past.began_ms, past.last_ms
-        if past.mark is not None:
-            self._take_up_mark(past.mark)
-        seen = past.limits
-        if seen.day is not None:
-            self.maker.limits.restore(day=seen.day, day_began_at=seen.day_began_at, peak=seen.peak, deepest=seen.deepest, last=seen.last)
-        self._let_go(past)
-        account = self.maker.account = copy.deepcopy(past.account)
-        self.maker.orders_made = past.orders_made
-        for desk, counts, position in zip(self.maker.desks, past.markets, account.positions, strict=True):
-            desk.fills, desk.last_fill_ms = counts.fills, counts.last_fill_ms
-            desk.view.resolved = position.resolved is not None
-        cleared = None
-        if past.latched:
-            cleared = self.watcher.halted(self, past.halts[-1])
-            assert cleared is not None, "a run that is latched does not start"
-            self._write(self._record(cleared))
-            self.maker.limits.clear(account.total())
-        self.maker.reduce_only = past.reduce_only
-        for desk, place in zip(self.maker.desks, past.markets, strict=True):
-            for per_share, at_ms in place.markouts.recent[desk.toxicity.horizon_s]:
-                desk.toxicity.add(per_share, at_ms)
-            if place.exit_since_ms is not None:
-                desk.watch.restore(place.exit_since_ms)
-        self.exchange.take_over(account, trades=past.fills)
-        for other, told in zip(self.others, kept, strict=True):
-            if told is not None:
-                other.take_up(told, past.mark, reduce_only=past.reduce_only)
-            if cleared is not None:
-                other.go_on(ev.Cleared(cleared.by, cleared.why), self.now_ms)
-
-    def _let_go(self, past: Fold) -> None:
-        """Journal that orders and merges of the earlier process came to nothing more."""
-        for key in list(past.sent):
-            cause = ev.Ending.UNKNOWN if key in past.unanswered else ev.Ending.CANCELLED
-            self._write({"kind": "gone", "at_ms": self.now_ms, "key": key, "cause": cause.value})
-        for slug, position in zip(self.slugs, past.account.positions, strict=True):
-            if position.merging:
-                self._write({"kind": "merge_gone", "at_ms": self.now_ms, "market": slug, "size": text(position.merging)})
-
-    def _take_up_mark(self, mark: Record) -> None:
-        events: dict[str, Any] = dict(mark["events"])
-        self._refused_before = events.pop("books_refused")
-        for slug, estimate in zip(self.slugs, self.rewards, strict=True):
-            records.restore_rewards(estimate, mark["rewards"][slug])
-        self.counts = Counts(**events)
-        self.maker.decided = mark["quotes"]["decided"]
-        self.maker.skipped.update({Why(why): count for why, count in mark["quotes"]["skipped"].items()})
+    # ---- the end
 
     def _finish(self) -> Status:
         """Cancel what rests and say how it ended, with a last mark. Who owns the journal syncs it: with that the run is over."""
@@ -491,7 +396,7 @@ class Engine:
             return self.status
         self._cancel_all()
         status = self.status = self.status or Status.FINISHED
-        self._write({**self._mark(), "kind": "end", "status": status.value})
+        self.write({**marks.mark(self), "kind": "end", "status": status.value})
         ours, folded = self.maker.account.run_figures(), self.fold.account.run_figures()
         if ours != folded:
             raise AssertionError(f"the journal folds to {folded}, the account says {ours}")

@@ -11,7 +11,6 @@ from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
 from mmtools.trading.maker import Maker
 from mmtools.trading.market import Market, Outcome, Quote, RewardTerms, Side, Skipped, Why
-from mmtools.trading.rewards import RewardEstimate
 from mmtools.trading.signals import DEEP_LEVELS, MarketView
 from mmtools.units import ONE, text
 
@@ -49,19 +48,6 @@ def market_record(market: Market) -> Record:
 
 def _terms_record(terms: RewardTerms) -> Record:
     return {"min_size": text(terms.min_size), "max_spread": text(terms.max_spread), "daily_pool": maybe_text(terms.daily_pool)}
-
-
-def rewards_record(estimate: RewardEstimate) -> Record | None:
-    """Return what liquidity rewards would have brought by now; None where the venue named no terms or no pool."""
-    if not estimate.known:
-        return None
-    return {"samples": estimate.samples, "scored": estimate.scored, "usdc_e12": str(estimate.usdc_e12)}
-
-
-def restore_rewards(estimate: RewardEstimate, record: Record | None) -> None:
-    """Go on with an estimate from where a mark left it."""
-    if record is not None and estimate.known:
-        estimate.samples, estimate.scored, estimate.usdc_e12 = record["samples"], record["scored"], int(record["usdc_e12"])
 
 
 def of_event(event: ev.Event, now_ms: int, slugs: list[str]) -> Record | None:

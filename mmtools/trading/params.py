@@ -39,7 +39,8 @@ AMOUNTS = (
 """The fields that become millionths: at most six decimals."""
 
 
-def _require_millionths(struct: msgspec.Struct, names: Iterable[str]) -> None:
+def require_millionths(struct: msgspec.Struct, names: Iterable[str]) -> None:
+    """Raise ValueError when one of these fields has more than six decimals; None is no number."""
     for name in names:
         number = getattr(struct, name)
         if number is not None:
@@ -67,7 +68,7 @@ class Band(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             least, average, most = (getattr(self, f"{name}_{what}") for name in ("min", "avg", "max"))
             if not least <= average <= most:
                 raise ValueError(f"`bands`: min_{what} {least:g}, avg_{what} {average:g} and max_{what} {most:g} must not fall")
-        _require_millionths(self, ("min_size", "avg_size", "max_size"))
+        require_millionths(self, ("min_size", "avg_size", "max_size"))
 
 
 DEFAULT_BANDS = (
@@ -140,7 +141,7 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     seed: Annotated[int, Meta(ge=0)] = 1
 
     def __post_init__(self) -> None:
-        _require_millionths(self, AMOUNTS)
+        require_millionths(self, AMOUNTS)
         for nearer, farther in pairwise(self.bands):
             if not nearer.max_margin <= farther.min_margin:
                 raise ValueError(
