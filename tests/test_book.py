@@ -127,6 +127,45 @@ def test_a_heavy_ask_presses_the_weighted_mid_and_makes_the_imbalance_negative()
     assert heavy_ask.weighted_mid() == 46.5
 
 
+def test_near_the_touch_each_tick_behind_weighs_half_of_the_one_before() -> None:
+    """Bids at 46, none at 45, 44; asks at 48, 49; what lies behind the third tick is not looked at."""
+    seen = book({46: 8 * SHARE, 44: 20 * SHARE, 43: 900 * SHARE}, {48: 10 * SHARE, 49: 6 * SHARE, 51: 700 * SHARE})
+    assert seen.near_touch(3) == (13 * SHARE, 13 * SHARE)
+    assert seen.near_touch(1) == (8 * SHARE, 10 * SHARE)
+    assert seen.near_touch(4) == (125.5 * SHARE, 100.5 * SHARE)
+
+
+def test_near_the_touch_levels_beyond_the_grid_and_unknown_ones_hold_nothing() -> None:
+    edge = book({2: 8 * SHARE}, {98: 12 * SHARE, 99: 4 * SHARE})
+    assert edge.near_touch(5) == (8 * SHARE, 14 * SHARE)
+    assert book({}, {98: 12 * SHARE}).near_touch(2) == (0.0, 12 * SHARE)
+
+
+def test_what_stands_behind_the_touch_can_turn_the_deep_imbalance_around() -> None:
+    thin_front = book({46: 4 * SHARE, 45: 32 * SHARE}, {48: 12 * SHARE, 49: 2 * SHARE})
+    assert thin_front.imbalance() == -0.5
+    assert thin_front.deep_imbalance(2) == (20 - 13) / 33
+    assert book({46: SHARE}, {}).deep_imbalance(2) is None
+
+
+@given(CHANGES, st.integers(1, 8))
+@example(CROSSED_THEN_GOOD, 1)
+@example([(True, 1, SHARE), (False, 9, 1)], 8)
+def test_deep_imbalance_is_between_1_and_minus_1_mirrors_itself_and_is_the_imbalance_at_one_level(
+    changes: list[Change], levels: int
+) -> None:
+    seen, mirror = Book(COARSE), Book(COARSE)
+    for bid, at, size in changes:
+        (seen.set_bid if bid else seen.set_ask)(at, size)
+        (mirror.set_ask if bid else mirror.set_bid)(10 - at, size)
+    deep, turned = seen.deep_imbalance(levels), mirror.deep_imbalance(levels)
+    assert seen.deep_imbalance(1) == seen.imbalance()
+    assert (deep is None) == (seen.imbalance() is None)
+    if deep is not None:
+        assert -1 <= deep <= 1
+        assert turned == -deep
+
+
 def test_the_middle_of_a_touch_one_tick_wide_is_exact_on_the_finest_grid() -> None:
     assert book({9_998: SHARE}, {9_999: SHARE}, tick=100).mid() == 999_850
 

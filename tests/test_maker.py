@@ -1,7 +1,7 @@
 """The maker as a whole, on real views and a real paper exchange: what it asks for after which event, and what it never asks for."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -27,10 +27,10 @@ from mmtools.runs.journal import Record
 from mmtools.runs.watcher import Watcher
 from mmtools.trading import events as ev
 from mmtools.trading.maker import Maker
-from mmtools.trading.market import Market, Outcome, Quote, Side, Skipped, Why
+from mmtools.trading.market import Market, Outcome, Quote, RewardTerms, Side, Skipped, Why
 from mmtools.trading.orders import State
 from mmtools.trading.paper import PaperExchange
-from mmtools.trading.params import Params
+from mmtools.trading.params import Band, Model, Params
 from mmtools.units import ONE, Price
 from mmtools.venues.venue import Kind, Row
 
@@ -158,6 +158,235 @@ def test_what_the_feed_does_not_say_is_warned_of_once() -> None:
     assert [warning.market for warning in warnings] == [0, 1]
     assert "fees" in warnings[1].text
     assert "end date" not in warnings[1].text
+
+
+# --- models
+
+
+@pytest.mark.parametrize("fair_value", ["mid", "weighted-mid", "micro-price"])
+@pytest.mark.parametrize("model", get_args(Model))
+def test_every_model_quotes_both_sides_of_a_good_book(model: str, fair_value: str) -> None:
+    world = World(**small(model=model, fair_value=fair_value))
+    world.show()
+    world.arrive(1_500)
+    world.show(bids={"0.47": 44, "0.46": 300}, asks={"0.49": 80, "0.5": 90})
+    world.arrive()
+    world.tick()
+    bid, ask = decision(world).sides
+    assert isinstance(bid, Quote)
+    assert isinstance(ask, Quote)
+    numbers = decision(world).numbers
+    assert numbers is not None
+    assert bid.price < numbers.fair * price("0.01") < ask.price
+    assert (bid.price < price("0.49"), ask.price > price("0.47")) == (True, True)
+    assert world.sides() == {BUY, SELL}
+
+
+@pytest.mark.parametrize("model", get_args(Model))
+def test_the_numbers_of_a_decision_are_complete_and_lead_from_fair_value_to_the_quotes(model: str) -> None:
+    world = World(**small(model=model, max_skew_ticks=5.0))
+    world.own(YES, 20, "0.45")
+    world.show()
+    world.arrive(1_500)
+    world.show(bids={"0.46": 120, "0.45": 300}, asks={"0.48": 80, "0.49": 90})
+    told, numbers = decision(world), decision(world).numbers
+    assert numbers is not None
+    assert (numbers.model, numbers.fair_value, numbers.mid, numbers.fair) == (model, "mid", 47.0, 47.0)
+    assert numbers.inventory == pytest.approx(0.4)
+    assert numbers.sigma_short is not None
+    assert numbers.sigma_long is not None
+    assert numbers.sigma == max(numbers.sigma_short, numbers.sigma_long) > 0
+    assert numbers.reservation == pytest.approx(numbers.fair - numbers.skew)
+    assert numbers.skew > 0
+    assert numbers.model_bid < numbers.reservation < numbers.model_ask
+    assert (numbers.toxicity, numbers.toxicity_zscore, numbers.rewards, numbers.rewards_reason) == (0.0, None, 0.0, None)
+    assert (numbers.trend, numbers.taper, numbers.concession) == (0.0, 1.0, 0)
+    for side, quote, wish, sign in ((numbers.bid, told.bid, numbers.model_bid, 1), (numbers.ask, told.ask, numbers.model_ask, -1)):
+        assert side is not None
+        assert isinstance(quote, Quote)
+        assert side.wish == pytest.approx(wish)
+        assert side.first is not None
+        assert quote.price == side.first * told.tick
+        assert (side.first - side.wish) * sign <= 1e-9
+        assert (side.first - side.closest) * sign <= 0
+        assert 0 < quote.size <= side.net_room
+        assert side.cap in (Why.POSITION_CAP, Why.NET_CAP)
+    assert numbers.bid is not None
+    assert numbers.ask is not None
+    assert (numbers.bid.stock, numbers.ask.stock) == (0, shares(20))
+    assert (numbers.bid.net_room, numbers.ask.net_room) == (shares(80), shares(120))
+
+
+def test_where_a_gate_says_no_there_are_no_numbers_and_an_exit_asks_about_no_side() -> None:
+    world = World(**small())
+    world.own(YES, 20, "0.45")
+    world.show(bids={"0.49": 10}, asks={"0.48": 10})
+    assert decision(world).numbers is None
+    world.show()
+    world.hear(ev.HaltAsked("op", "enough", reduce_only=True))
+    numbers = decision(world).numbers
+    assert numbers is not None
+    assert (numbers.bid, numbers.ask) == (None, None)
+
+
+ONE_BAND = (Band(min_margin=0.005, avg_margin=0.01, max_margin=0.02, min_size=25.0, avg_size=50.0, max_size=75.0),)
+
+
+def banded(*markets: Market, **params: Any) -> World:
+    """A maker with one band: 47.5 less 1 and plus 1 tick, on the grid 0.46 and 0.49."""
+    world = World(*markets, **small(model="bands", **{"bands": ONE_BAND, "latency_ms": 0, **params}))
+    world.show()
+    world.arrive(10)
+    return world
+
+
+def keys(world: World) -> dict[Side, str]:
+    return {work.order.yes_side: key for key, work in world.maker.desks[0].working.items()}
+
+
+def test_bands_place_at_the_average_margin_and_keep_what_is_within_the_band() -> None:
+    world = banded()
+    assert world.working() == {("YES", "BUY", "0.46"): 50, ("NO", "BUY", "0.51"): 50}
+    before = keys(world)
+    world.show(bids={"0.46": 20, "0.45": 10}, asks={"0.47": 20, "0.49": 10, "0.48": 7})
+    world.arrive(10)
+    # The bid is half a tick from the new reservation price, the least of its band; the ask two and a half, beyond the most.
+    assert world.working() == {("YES", "BUY", "0.46"): 50, ("NO", "BUY", "0.52"): 50}
+    assert keys(world)[BUY] == before[BUY]
+    world.show(bids={"0.45": 20}, asks={"0.46": 20, "0.47": 10})
+    world.arrive(10)
+    assert world.working() == {("YES", "BUY", "0.44"): 50, ("NO", "BUY", "0.53"): 50}
+
+
+@pytest.mark.parametrize(("filled", "kept"), [(25.0, True), (25.01, False)])
+def test_a_band_keeps_an_order_until_less_than_its_least_size_is_left(filled: float, kept: bool) -> None:
+    world = banded(max_net_position=1e7, max_position=1e7)
+    bid = keys(world)[BUY]
+    world.hear(ev.FillReported("t1", bid, price("0.46"), shares(filled), usdc(0), final=False))
+    assert (world.maker.desks[0].working[bid].state is not State.CANCELLING) == kept
+
+
+def test_a_band_that_the_grid_does_not_fit_is_not_replaced_by_its_like_for_ever() -> None:
+    """On ticks of 0.1 both quotes stand 0.05 from the mid, and the band ends at 0.02."""
+    world = World(market(tick="0.1"), **small(model="bands", bands=ONE_BAND, latency_ms=0))
+    world.show(bids={"0.4": 20, "0.3": 7}, asks={"0.5": 30, "0.6": 8})
+    world.arrive(10)
+    for _ in range(5):
+        world.arrive(2_000)
+        world.tick()
+    assert world.working() == {("YES", "BUY", "0.4"): 50, ("NO", "BUY", "0.5"): 50}
+    assert not of_kind(world.actions, ev.Cancel)
+
+
+@pytest.mark.parametrize("lost", [-60_000, -25_000])
+def test_toxicity_moves_a_band_as_a_whole_and_what_stands_in_it_stays(lost: int) -> None:
+    world = banded()
+    for _ in range(9):
+        world.maker.desks[0].toxicity.add(lost, world.now_ms)
+    world.arrive(2_000)
+    world.tick()
+    world.arrive(10)
+    numbers = decision(world).numbers
+    assert numbers is not None
+    assert numbers.toxicity == pytest.approx(-lost / 10_000 * 9 / 14, rel=0.01)
+    wider = world.working()
+    assert wider == {("YES", "BUY", "0.42"): 50, ("NO", "BUY", "0.47"): 50} if lost == -60_000 else wider
+    sent = len(places(world.actions))
+    for _ in range(4):
+        world.arrive(2_000)
+        world.tick()
+    assert (world.working(), len(places(world.actions))) == (wider, sent)
+    # Within half a tick of where the least margin now lies nothing would have been kept.
+    for work in world.maker.desks[0].working.values():
+        assert abs(work.order.yes_price / 10_000 - 47.5) >= 0.5 + numbers.toxicity
+
+
+def test_all_rungs_of_bands_together_stay_within_the_net_cap_when_inventory_makes_them_smaller() -> None:
+    """Resting 50 and 100 are more than what is wanted of either once 60 are owned, though each may stay within its own band."""
+    world = World(**small(model="bands", max_net_position=150.0, max_position=400.0, latency_ms=0))
+    world.show()
+    world.arrive(10)
+    for taken in range(1, 13):
+        ask = next((key for key, work in world.maker.desks[0].working.items() if work.order.yes_side is SELL), None)
+        bid = next(key for key, work in world.maker.desks[0].working.items() if work.order.yes_side is BUY)
+        for key, size in ((bid, 5.0), (ask, 1.0)):
+            if key is not None and key in world.maker.desks[0].working:
+                work = world.maker.desks[0].working[key]
+                world.maker.on(ev.FillReported(f"t{taken} {key}", key, work.order.price, shares(size), usdc(0), final=True), world.now_ms)
+        net = world.account.positions[0].net
+        for side in Side:
+            resting = [work for work in world.maker.desks[0].working.values() if work.order.yes_side is side]
+            stays = sum(work.left for work in resting if work.state is not State.CANCELLING)
+            assert stays + net * side.sign <= shares(150)
+
+
+# --- who trades with us, and what is paid for standing near
+
+
+def burnt(times: int, **params: Any) -> World:
+    """A maker whose bid fills so often, each time just before the market falls five ticks and comes back."""
+    world = World(**small(toxicity_horizon_s=1, trend_sigmas=None, latency_ms=0, max_net_position=400.0, max_position=400.0, **params))
+    for _ in range(times):
+        world.show()
+        world.arrive(10)
+        world.trade(SELL, "0.3", 6)
+        world.show(bids={"0.41": 50, "0.4": 30}, asks={"0.42": 50, "0.43": 30})
+        world.arrive(1_000)
+        world.tick()
+    world.show(bids={"0.47": 120, "0.46": 300, "0.45": 9, "0.44": 9}, asks={"0.48": 80, "0.49": 200, "0.5": 90, "0.51": 7})
+    world.arrive(10)
+    return world
+
+
+def test_a_maker_whose_fills_lost_quotes_wider_and_says_by_how_much() -> None:
+    """Two fills at 0.47 lose 5.5 ticks each; the third one is met two ticks further down already and loses 3.5."""
+    world = burnt(3)
+    numbers = decision(world).numbers
+    assert numbers is not None
+    assert numbers.toxicity == pytest.approx((5.5 + 5.5 + 3.5) / 8, rel=0.01)
+    assert numbers.toxicity_zscore is not None
+    assert numbers.toxicity_zscore < -1
+    bid, ask = decision(world).sides
+    assert isinstance(bid, Quote)
+    assert isinstance(ask, Quote)
+    assert (bid.price, ask.price) == (price("0.45"), price("0.5"))
+
+
+@pytest.mark.parametrize(("times", "params"), [(1, {}), (3, {"toxicity_widening": 0.0}), (3, {"toxicity_zscore": 9.0})])
+def test_one_loss_or_one_that_is_not_looked_at_leaves_the_quotes_at_the_touch(times: int, params: dict[str, float]) -> None:
+    world = burnt(times, **params)
+    bid, ask = decision(world).sides
+    assert isinstance(bid, Quote)
+    assert isinstance(ask, Quote)
+    assert (bid.price, ask.price) == (price("0.47"), price("0.48"))
+
+
+def farming(*, pool: float | None, farms: bool = True) -> ev.Numbers:
+    """A maker whose model would stand 2.4 ticks from the mid, where the venue pays for standing within three."""
+    terms = None if pool is None else RewardTerms(min_size=shares(20), max_spread=price("0.03"), daily_pool=usdc(pool))
+    world = World(market(rewards=terms), **small(default_half_spread_bps=500, rewards_farming=farms))
+    world.show(bids={"0.45": 30, "0.44": 60}, asks={"0.5": 40, "0.51": 70})
+    (note,) = of_kind(world.actions, ev.Note)
+    assert note.decision.numbers is not None
+    return note.decision.numbers
+
+
+def test_farming_stands_nearer_where_rewards_pay_for_it_and_says_what_for() -> None:
+    paid, unpaid = farming(pool=500), farming(pool=500, farms=False)
+    assert paid.rewards > 0
+    assert paid.rewards_reason is not None
+    assert paid.rewards_reason.startswith("pays ")
+    assert (paid.model_bid, paid.model_ask) == (unpaid.model_bid, unpaid.model_ask)
+    for side in ("bid", "ask"):
+        near, far = getattr(paid, side), getattr(unpaid, side)
+        assert abs(near.wish - paid.mid) == pytest.approx(abs(far.wish - paid.mid) - paid.rewards)
+        assert abs(near.first - paid.mid) < abs(far.first - paid.mid)
+    assert (unpaid.rewards, unpaid.rewards_reason) == (0.0, None)
+
+
+def test_farming_without_a_pool_stays_where_the_model_is_and_says_why() -> None:
+    assert (farming(pool=None).rewards, farming(pool=None).rewards_reason) == (0.0, "no terms")
+    assert (farming(pool=0).rewards, farming(pool=0).rewards_reason) == (0.0, "pool empty")
 
 
 # --- changes
@@ -850,6 +1079,20 @@ def test_a_decision_counts_two_sides() -> None:
     assert (world.maker.decided, dict(world.maker.skipped)) == (2, {Why.SHORT_OF_MONEY: 2, Why.BOOK_INCOMPLETE: 2})
 
 
+def test_an_order_is_never_placed_without_a_note_of_the_decision_that_it_rests_on() -> None:
+    """Also when the decision reads as the one before: here our bid was lost, and the same is sent again."""
+    world = World(**small())
+    world.show()
+    world.arrive()
+    bid = next(key for key, work in world.maker.desks[0].working.items() if work.order.yes_side is BUY)
+    world.arrive(500)
+    actions = world.hear(ev.OrderGone(bid, ev.Ending.CANCELLED))
+    (note,), (placed,) = of_kind(actions, ev.Note), places(actions)
+    assert note.decision.sides == of_kind(world.actions, ev.Note)[0].decision.sides
+    assert world.maker.desks[0].basis[placed.order.key] is note.decision
+    assert actions.index(note) < actions.index(placed)
+
+
 def test_a_decision_is_noted_when_its_sides_change_and_once_a_minute() -> None:
     world = World(**small(max_data_gap_s=600))
     notes = of_kind(world.show(), ev.Note)
@@ -885,18 +1128,17 @@ def check_books(maker: Maker, exchange: PaperExchange) -> None:
     assert exchange.cash - exchange.reserved >= -100
     for desk in maker.desks:
         position = maker.account.positions[desk.place]
-        if position.resolved is not None:
-            continue  # what was on its way when the market ended will be refused
         rest = {(outcome, side): 0 for outcome in Outcome for side in Side}
         for work in desk.working.values():
             rest[work.order.outcome, work.order.side] += work.left
         bids, asks = rest[YES, BUY] + rest[NO, SELL], rest[YES, SELL] + rest[NO, BUY]
         assert position.yes + rest[YES, BUY] <= params.max_position * ONE
         assert position.no + rest[NO, BUY] <= params.max_position * ONE
-        assert position.net + bids <= params.max_net_position * ONE
-        assert asks - position.net <= params.max_net_position * ONE
-        assert rest[YES, SELL] <= position.yes - position.merging
-        assert rest[NO, SELL] <= position.no - position.merging
+        if position.resolved is None:  # what was on its way when the market ended will be refused
+            assert position.net + bids <= params.max_net_position * ONE
+            assert asks - position.net <= params.max_net_position * ONE
+            assert rest[YES, SELL] <= position.yes - position.merging
+            assert rest[NO, SELL] <= position.no - position.merging
 
 
 def check_placed(maker: Maker, place: int) -> None:
@@ -907,7 +1149,11 @@ def check_placed(maker: Maker, place: int) -> None:
     assert desk.paused is None
     assert view.fault is None
     assert not view.resolved
-    fair = view.book.weighted_mid() if maker.params.fair_value == "weighted-mid" else (view.book.best_bid + view.book.best_ask) / 2
+    fair = (view.book.best_bid + view.book.best_ask) / 2
+    if maker.params.fair_value == "weighted-mid":
+        fair = view.book.weighted_mid()
+    elif maker.params.fair_value == "micro-price":
+        fair = view.micro_price() or fair
     for work in desk.working.values():
         if work.state is not State.CANCELLING:
             assert (fair - work.order.yes_price / view.book.tick) * work.order.yes_side.sign > 0, "through fair value"
@@ -920,13 +1166,18 @@ class Inspector(Watcher):
 
     def __init__(self) -> None:
         self.kinds: Counter[str] = Counter()
+        self.noted: dict[str, int] = {}
+        """When a decision was last written, by market."""
 
     def wrote(self, engine: Engine, record: Record) -> None:
         self.kinds[record["kind"]] += 1
+        if record["kind"] == "decision":
+            self.noted[record["market"]] = record["at_ms"]
         check_books(engine.maker, engine.exchange)
         if record["kind"] == "rejected":
             assert record["reason"] in ("post_only_cross", "market_closed"), record
         if record["kind"] == "place":
+            assert self.noted[record["market"]] == record["at_ms"], "an order rests on a decision that nobody can read"
             check_placed(engine.maker, engine.slugs.index(record["market"]))
 
 
@@ -964,8 +1215,8 @@ def histories(draw: st.DrawFn) -> list[Row]:
 
 any_params = st.builds(
     Params,
-    model=st.sampled_from(["fixed", "avellaneda-stoikov"]),
-    fair_value=st.sampled_from(["mid", "weighted-mid"]),
+    model=st.sampled_from(get_args(Model)),
+    fair_value=st.sampled_from(["mid", "weighted-mid", "micro-price"]),
     quote_interval_s=st.sampled_from([0.5, 2.0]),
     num_levels=st.integers(1, 3),
     default_order_size=st.sampled_from([5.0, 20.0, 150.0]),

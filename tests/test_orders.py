@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from worlds import order, price, shares, usdc
 
 from mmtools.trading.market import Outcome, Side
-from mmtools.trading.orders import KEEP_DOWN_TO, KEEP_UP_TO, SLACK, Changes, Leg, State, Working, afford, diff, route
-from mmtools.units import LOT, ONE, Price, Shares
+from mmtools.trading.orders import KEEP_DOWN_TO, KEEP_UP_TO, SLACK, Changes, Keep, Leg, State, Working, afford, diff, route, stretched
+from mmtools.units import LOT, ONE, Price, Shares, text
 
 YES, NO, BUY, SELL = Outcome.YES, Outcome.NO, Side.BUY, Side.SELL
 CENT = price("0.01")
@@ -136,6 +136,44 @@ def test_what_is_paid_never_costs_more_than_the_money(wanted: list[tuple[Side, P
         assert sum(each.cost for each in paid) <= money - SLACK + 1
 
 
+# --- stretched
+
+
+def test_a_leg_with_a_band_may_be_as_large_as_the_band_and_what_the_others_leave_of_the_limits() -> None:
+    near, far = (banded(YES, BUY, at, size, within=("0.4", "0.47"), most=size) for at, size in (("0.46", 50), ("0.44", 60)))
+    assert [each.most for each in stretched((near, far), shares(200), shares(200), Shares(0))] == [shares(75), shares(90)]
+    assert [each.most for each in stretched((near, far), shares(31), shares(200), Shares(0))] == [shares(75), shares(66)]
+    assert [each.most for each in stretched((near, far), shares(200), shares(4), Shares(0))] == [shares(54), shares(60)]
+
+
+def test_a_sale_is_stretched_by_stock_and_net_alone_and_uses_up_the_room_of_buys() -> None:
+    sold, bought = (banded(outcome, side, "0.5", 40, within=("0.4", "0.6"), most=40) for outcome, side in ((YES, SELL), (NO, BUY)))
+    assert [each.most for each in stretched((sold, bought), shares(99), Shares(0), shares(7))] == [shares(47), shares(40)]
+    assert [each.most for each in stretched((sold, bought), shares(99), shares(24), shares(90))] == [shares(60), shares(44)]
+
+
+def test_an_ordinary_leg_is_never_larger_than_wanted() -> None:
+    assert stretched((leg(YES, BUY, "0.46", 50),), shares(200), shares(200), shares(200)) == (leg(YES, BUY, "0.46", 50),)
+
+
+@given(st.lists(st.tuples(st.booleans(), amounts, st.floats(1, 3)), max_size=4), amounts, amounts, amounts)
+@example([(True, shares(50), 3.0), (False, shares(50), 3.0)], shares(10), shares(10), shares(10))
+def test_together_stretched_legs_stay_within_what_is_left_of_the_limits(
+    wanted: list[tuple[bool, Shares, float]], net_room: Shares, room: Shares, stock: Shares
+) -> None:
+    legs = [
+        Leg(YES if sells else NO, SELL if sells else BUY, price("0.5"), size, size, Keep((price("0.4"), price("0.6")), 0.5, up_to))
+        for sells, size, up_to in wanted
+    ]
+    found = stretched(legs, net_room, room, stock)
+    more = [each.most - each.size for each in found]
+    assert [(each.size, each.keep) for each in found] == [(each.size, each.keep) for each in legs]
+    assert all(each.size <= each.most <= each.size * each.keep.up_to for each in found)
+    assert sum(more) <= net_room
+    assert sum(extra for extra, each in zip(more, found, strict=True) if each.side is SELL) <= stock
+    assert sum(extra for extra, each in zip(more, found, strict=True) if each.side is BUY) <= room
+
+
 # --- diff
 
 
@@ -192,6 +230,43 @@ def test_an_order_larger_than_money_now_allows_stays_while_the_limits_allow_it()
     assert compare([leg(YES, BUY, "0.47", 40, most=50)], [resting]).cancel == ()
     assert compare([leg(YES, BUY, "0.47", 39.99, most=50)], [resting]).cancel == (resting,)
     assert compare([leg(YES, BUY, "0.47", 49.99)], [resting]).cancel == (resting,)
+
+
+def banded(outcome: Outcome, side: Side, at: str, size: float, *, within: tuple[str, str], most: float | None = None) -> Leg:
+    """A leg of a band of half to one and a half of its size."""
+    keep = Keep((price(within[0]), price(within[1])), 0.5, 1.5)
+    return Leg(outcome, side, price(at), shares(size), shares(size * 1.5 if most is None else most), keep)
+
+
+@pytest.mark.parametrize(("at", "kept"), [("0.449", False), ("0.45", True), ("0.46", True), ("0.48", True), ("0.481", False)])
+def test_an_order_keeps_its_place_from_one_end_of_its_band_to_the_other(at: str, kept: bool) -> None:
+    bid, ask = working(YES, BUY, at, 50), working(NO, BUY, text(ONE - price(at)), 50)
+    assert (compare([banded(YES, BUY, "0.46", 50, within=("0.45", "0.48"))], [bid]).cancel == ()) == kept
+    assert (compare([banded(NO, BUY, "0.54", 50, within=("0.45", "0.48"))], [ask]).cancel == ()) == kept
+
+
+@pytest.mark.parametrize(("left", "kept"), [(24.99, False), (25, True), (75, True), (75.01, False)])
+def test_what_is_left_of_an_order_may_lie_between_the_least_and_the_most_of_its_band(left: float, kept: bool) -> None:
+    resting = working(YES, BUY, "0.47", left)
+    assert (compare([banded(YES, BUY, "0.46", 50, within=("0.45", "0.48"), most=200)], [resting]).cancel == ()) == kept
+
+
+def test_limits_bind_before_the_most_of_a_band() -> None:
+    resting = working(YES, BUY, "0.46", 70)
+    assert compare([banded(YES, BUY, "0.46", 50, within=("0.45", "0.48"), most=70)], [resting]).cancel == ()
+    assert compare([banded(YES, BUY, "0.46", 50, within=("0.45", "0.48"), most=69.99)], [resting]).cancel == (resting,)
+
+
+def test_an_order_where_the_next_one_would_stand_is_kept_even_outside_its_band() -> None:
+    """Grid, touch and fair value may push a wish out of its band; its order must not be replaced by its like for ever."""
+    pushed = banded(YES, BUY, "0.44", 50, within=("0.45", "0.48"))
+    assert compare([pushed], [working(YES, BUY, "0.44", 50)]) == Changes((), ())
+    assert compare([pushed], [working(YES, BUY, "0.443", 50)], reprice_after=5).cancel != ()
+
+
+def test_a_band_keeps_nothing_through_fair_value() -> None:
+    resting = working(YES, BUY, "0.48", 50)
+    assert compare([banded(YES, BUY, "0.46", 50, within=("0.45", "0.48"))], [resting], closest=price("0.47")).cancel == (resting,)
 
 
 def test_one_order_serves_one_leg() -> None:

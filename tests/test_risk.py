@@ -316,6 +316,30 @@ def test_what_fills_the_room_breaks_no_cap(side: Side, cents: int, yes: int, no:
     assert held.elsewhere + held.cost + room * price_paid / ONE - pays <= limit.event + 1
 
 
+def test_tapered_caps_shrink_the_net_alone_say_so_and_leave_the_caps_of_the_run_as_they_were() -> None:
+    whole = caps(max_event_exposure=50.0)
+    less = whole.tapered(0.25)
+    assert (less.net, less.position, less.event) == (shares(25), whole.position, whole.event)
+    assert less.room(Side.BUY, price("0.4"), stand(yes=20)) == (shares(5), Why.TAPERED)
+    assert less.room(Side.SELL, price("0.4"), stand(yes=20)) == (shares(45), Why.TAPERED)
+    assert less.room(Side.BUY, price("0.4"), stand(yes=40)) == (Shares(0), Why.TAPERED)
+    assert whole.room(Side.BUY, price("0.4"), stand(yes=20)) == (shares(80), Why.NET_CAP)
+
+
+@given(st.floats(0, 1), st.sampled_from(Side), st.integers(0, 300), st.integers(0, 300))
+@example(1.0, Side.BUY, 0, 0)
+@example(0.0, Side.SELL, 30, 0)
+@example(0.0, Side.BUY, 30, 0)
+def test_what_fills_tapered_room_ends_within_the_part_of_the_net_that_is_allowed(part: float, side: Side, yes: int, no: int) -> None:
+    held, whole = stand(yes=yes, no=no), caps(max_position=1e6)
+    less = whole.tapered(part)
+    room, net_room = less.room(side, price("0.4"), held)[0], less.net_room(side, held)
+    net = (yes - no) * side.sign * ONE
+    assert room == net_room == max(0, int(whole.net * part) - net)
+    assert net_room <= whole.net_room(side, held)
+    assert (less.net_why is Why.TAPERED) == (part < 1)
+
+
 def test_two_markets_of_one_event_share_its_exposure() -> None:
     """The first may lose 24.50 USDC on whichever side fills; of 30 for the event 5.50 are left to the second: 11.22 shares at 0.49."""
     world = World(market("home", event="game"), market("away", event="game"), max_event_exposure=30.0)

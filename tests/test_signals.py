@@ -541,6 +541,156 @@ def test_old_prints_weigh_less_and_at_last_nothing() -> None:
     assert rain.order_flow_imbalance(T0 + 3600_000) is None
 
 
+# Jumps, sweeps and how often takers trade
+
+
+def test_a_jump_is_the_farthest_that_the_mid_stood_from_here_within_a_second() -> None:
+    rain = view()
+    change(rain, T0, (True, 470_000, SHARE), (False, 480_000, SHARE))
+    rain.book.complete = True
+    assert rain.jump(T0) == 0.0
+    for ms, bid in ((0, 47), (10_000, 52), (10_400, 49), (10_900, 51)):
+        one_tick_book(rain, T0 + ms, bid)
+    assert rain.jump(T0 + 10_900) == 4.0  # from 47, where it stood until 900 ms ago
+    assert rain.jump(T0 + 10_999) == 4.0
+    assert rain.jump(T0 + 11_000) == 2.0  # from 49; 52 is nearer
+    assert rain.jump(T0 + 11_900) == 0.0
+
+
+def test_a_jump_is_in_ticks_of_the_present_grid() -> None:
+    rain = view(1_000)
+    change(rain, T0, (True, 470_000, SHARE))
+    one_tick_book(rain, T0 + 1, 470)
+    one_tick_book(rain, T0 + 500, 487)
+    assert rain.jump(T0 + 500) == 17.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 1_500), st.integers(1, 98)), min_size=1, max_size=30), st.integers(0, 1_500))
+@example([(0, 10), (0, 20), (0, 15)], 0)
+@example([(0, 10), (5, 20)], 1_000)
+def test_a_jump_is_what_a_plain_search_of_the_second_says(moves: list[tuple[int, int]], wait_ms: int) -> None:
+    rain = view()
+    change(rain, T0, (True, 10_000, SHARE))
+    now_ms, history = T0, []
+    for pause_ms, bid in moves:
+        now_ms += pause_ms
+        one_tick_book(rain, now_ms, bid)
+        history.append((now_ms, bid))
+    now_ms += wait_ms
+    ends = [at_ms for at_ms, _ in history[1:]] + [now_ms + 1]
+    stood = [bid for (_, bid), until_ms in zip(history, ends, strict=True) if until_ms > now_ms - 1_000]
+    assert rain.jump(now_ms) == max(abs(bid - history[-1][1]) for bid in stood)
+
+
+def sold_at(of: MarketView, now_ms: int, taker: Side, *prices: int) -> None:
+    of.frame(now_ms)
+    for price in prices:
+        of.printed(taker, price, SHARE, now_ms)
+
+
+def test_a_sweep_counts_the_prices_of_one_side_within_a_second() -> None:
+    rain = view()
+    assert rain.sweep(T0) == 0
+    sold_at(rain, T0, Side.BUY, 480_000, 490_000, 490_000)
+    sold_at(rain, T0 + 500, Side.SELL, 470_000)
+    assert rain.sweep(T0 + 500) == 2
+    sold_at(rain, T0 + 999, Side.BUY, 500_000)
+    assert rain.sweep(T0 + 999) == 3
+    assert rain.sweep(T0 + 1_000) == 1
+
+
+@pytest.mark.parametrize("per_s", [0.2, 5.0])
+def test_trade_intensity_is_the_rate_of_takers_from_the_first_minute_on_whenever_one_asks(per_s: float) -> None:
+    """Poisson prints; the mean over many markets, asked at odd moments, is the rate from the first minute on."""
+    rng = random.Random(4)
+    asked: dict[int, list[float]] = {7_300: [], 61_700: [], 300_100: []}
+    for _ in range(150):
+        rain, now_ms, due = view(), T0, sorted(asked)
+        rain.frame(T0)
+        while due:
+            now_ms += round(rng.expovariate(per_s) * 1000)
+            while due and T0 + due[0] < now_ms:
+                asked[due[0]].append(rain.trade_intensity(T0 + due.pop(0)) or 0.0)
+            printed(rain, now_ms, rng.choice(list(Side)), 5)
+    for found in asked.values():
+        assert sum(found) / len(found) == pytest.approx(per_s, rel=0.15)
+
+
+@given(st.lists(st.integers(0, 200_000), max_size=10), st.lists(st.integers(0, 400_000), max_size=10))
+def test_asking_for_a_rate_changes_no_later_answer(prints: list[int], questions: list[int]) -> None:
+    asked, left_alone = view(), view()
+    for rain in (asked, left_alone):
+        rain.frame(T0)
+    for ms, asks in sorted([(ms, False) for ms in prints] + [(ms, True) for ms in questions]):
+        for rain in (asked, left_alone):
+            if not asks:
+                printed(rain, T0 + ms, Side.BUY, 3)
+            elif rain is asked:
+                rain.trade_intensity(T0 + ms)
+                rain.flow(T0 + ms)
+                rain.sweep(T0 + ms)
+    now_ms = T0 + 400_001
+    assert (asked.trade_intensity(now_ms), asked.flow(now_ms)) == (left_alone.trade_intensity(now_ms), left_alone.flow(now_ms))
+
+
+def test_flow_is_the_shares_a_second_of_the_average_side_also_in_the_first_minute() -> None:
+    rain = view()
+    assert (rain.flow(T0), rain.trade_intensity(T0)) == (0.0, None)
+    for second in range(600):
+        printed(rain, T0 + 1000 * second, Side.BUY, 30)
+        printed(rain, T0 + 1000 * second, Side.SELL, 10)
+        if second in (10, 60, 599):
+            # the print of this second has not faded at all yet: half a second too much
+            assert rain.flow(T0 + 1000 * second + 500) == pytest.approx(20, rel=0.06)
+            assert rain.trade_intensity(T0 + 1000 * second + 500) == pytest.approx(2, rel=0.06)
+    assert rain.flow(T0 + 599_000 + MINUTE) == pytest.approx(20 / math.e, rel=0.02)
+
+
+def test_usual_volatility_is_that_of_a_second_or_two_ago() -> None:
+    rain = view()
+    change(rain, T0, (True, 10_000, SHARE))
+    for second in range(121):
+        one_tick_book(rain, T0 + 1000 * second, 50 + 2 * (second % 2))
+    before = rain.usual_volatility
+    assert before == pytest.approx(2, rel=0.05)
+    one_tick_book(rain, T0 + 120_600, 90)
+    assert rain.usual_volatility == before
+    one_tick_book(rain, T0 + 121_599, 90)
+    assert rain.usual_volatility == pytest.approx(2, rel=0.05), "the jump is 999 ms old"
+    one_tick_book(rain, T0 + 122_600, 90)
+    assert (rain.usual_volatility or 0) > 3
+
+
+def test_there_is_no_micro_price_on_a_bad_book_nor_before_there_is_enough_of_a_past() -> None:
+    rain = view()
+    rng = random.Random(2)
+    for second in range(400):
+        heavy = rng.random() < 0.5
+        book(rain, T0 + 1000 * second, {500_000: (9 if heavy else 1) * SHARE}, {510_000: (1 if heavy else 9) * SHARE})
+        if second == 200:
+            assert rain.micro_price() is None
+    assert rain.micro_price() == 50.5
+    book(rain, T0 + 400_000, *CROSSED)
+    assert rain.micro_price() is None
+    book(rain, T0 + 401_000, {500_000: SHARE}, {510_000: SHARE})
+    assert rain.micro_price() == 50.5
+    rain.new_tick(Price(1_000))
+    book(rain, T0 + 402_000, {500_000: SHARE}, {510_000: SHARE})
+    assert rain.micro_price() is None, "what was learned was in ticks of the old grid"
+
+
+def test_the_micro_price_leans_to_the_side_after_which_the_mid_moved() -> None:
+    """In every third second the bid is heavy, and the mid then goes up; otherwise the touch is even and the mid goes nowhere or back."""
+    rain = view()
+    for second in range(900):
+        bid = (500_000, 500_000, 510_000)[second % 3]
+        book(rain, T0 + 1000 * second, {bid: (9 if second % 3 == 1 else 3) * SHARE}, {bid + CENT: (1 if second % 3 == 1 else 3) * SHARE})
+    book(rain, T0 + 900_000, {500_000: 9 * SHARE}, {510_000: SHARE})
+    micro = rain.micro_price()
+    assert micro is not None
+    assert 50.7 < micro < 51
+
+
 # Silence
 
 

@@ -14,7 +14,7 @@ from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
 from mmtools.trading.market import Market, Order, Outcome, Quote, Side, Skipped, Why, yes_price
 from mmtools.trading.markouts import Markouts, Toxicity
-from mmtools.trading.orders import ORDINARY, Keep, Leg, Working, afford, route
+from mmtools.trading.orders import ORDINARY, Keep, Leg, Working, afford, route, stretched
 from mmtools.trading.params import FairValue, Params
 from mmtools.trading.quoting import MODELS, Adjustments, Inputs, Rung, Unsnapped, adjusted, closest, ladder, rungs, snap
 from mmtools.trading.regime import Regime, Watch, taper
@@ -181,16 +181,21 @@ class Planner:
         if self.desk.watch.stance.regime is Regime.REDUCE_ONLY:
             self._wind_down(plan)
         else:
-            self._quote(plan, adjusted(model, adjustments), money)
+            self._quote(plan, model, adjusted(model, adjustments), money)
         plan.numbers = self._numbers(model, adjustments)
         return plan
 
-    def _quote(self, plan: Plan, unsnapped: Unsnapped, money: Usdc) -> None:
-        snapped = snap(unsnapped, self.inputs)
-        wished = {side: self._wish(side, snapped.bid if side is Side.BUY else snapped.ask, unsnapped) for side in plan.order}
+    def _quote(self, plan: Plan, model: Unsnapped, wish: Unsnapped, money: Usdc) -> None:
+        """model: the quotes before adjustments. wish: those after them."""
+        snapped = snap(wish, self.inputs)
+        wished = {
+            Side.BUY: self._wish(Side.BUY, snapped.bid, wish.bid, model.reservation + wish.bid - model.bid),
+            Side.SELL: self._wish(Side.SELL, snapped.ask, wish.ask, model.reservation + wish.ask - model.ask),
+        }
         paid = self._pay({side: legs for side, (legs, _) in wished.items()}, plan.order, money)
         short = self.low_balance
-        for side, (legs, quote) in wished.items():
+        for side in plan.order:
+            legs, quote = wished[side]
             short = short or paid[side] != legs
             self._settle(plan, side, paid[side], quote if paid[side] or not legs else Skipped(Why.SHORT_OF_MONEY))
         if short and self.params.position_recycling:
@@ -295,9 +300,11 @@ class Planner:
         micro = self.desk.view.micro_price() if wanted == "micro-price" else None
         return ("mid", mid) if micro is None else ("micro-price", micro)
 
-    def _wish(self, side: Side, first: int | None, unsnapped: Unsnapped) -> tuple[tuple[Leg, ...], Quote | Skipped]:
-        """Return the legs that limits allow on one side, money aside; and what the side is called when there are none."""
-        wish = unsnapped.bid if side is Side.BUY else unsnapped.ask
+    def _wish(self, side: Side, first: int | None, wish: float, bands_from: float) -> tuple[tuple[Leg, ...], Quote | Skipped]:
+        """Return the legs that limits allow on one side, money aside; and what the side is called when there are none.
+
+        bands_from: where the margins of bands count from, in ticks: the reservation price, moved as far as adjustments moved the wish.
+        """
         ladder_of = self.desk.rungs()
         size = self._size(side, ladder_of[0])
         net_room = self.caps.net_room(side, self.stand)
@@ -324,22 +331,20 @@ class Planner:
                 why = Why.UNKNOWN_QUEUE
                 continue
             size = Shares(min(self._size(side, rung), net_room))
-            keep, most = self._keep(side, rung, unsnapped.reservation, size, net_room)
-            routed = route(side, Price(at * self.book.tick), size, room, stock, self.desk.market.min_size, most=most, keep=keep)
+            keep = self._keep(side, rung, bands_from)
+            routed = route(side, Price(at * self.book.tick), size, room, stock, self.desk.market.min_size, keep=keep)
             taken = sum(leg.size for leg in routed)
             room, net_room = Shares(max(0, room - taken)), Shares(net_room - taken)
             stock = Shares(stock - sum(leg.size for leg in routed if leg.side is Side.SELL))
             legs += routed
-        return tuple(legs), Skipped(why)
+        return stretched(legs, net_room, room, stock), Skipped(why)
 
-    def _keep(self, side: Side, rung: Rung, reservation: float, size: Shares, net_room: Shares) -> tuple[Keep, Shares]:
-        """Return which resting order may serve as a rung, and how much of it limits allow."""
+    def _keep(self, side: Side, rung: Rung, bands_from: float) -> Keep:
+        """Return which resting order may serve as a rung."""
         if rung.near is None or rung.far is None:
-            return ORDINARY, size
-        tick = self.book.tick
-        near, far = ((reservation - margin * side.sign) * tick for margin in (rung.near, rung.far))
-        most = Shares(min(int(size * rung.up_to), net_room))
-        return Keep(round(near), round(far), rung.down_to, rung.up_to), most
+            return ORDINARY
+        near, far = (round((bands_from - margin * side.sign) * self.book.tick) for margin in (rung.near, rung.far))
+        return Keep((min(near, far), max(near, far)), rung.down_to, rung.up_to)
 
     def _size(self, side: Side, rung: Rung) -> Shares:
         """Return the order size: the side that would add to inventory is made smaller the more of it there is."""

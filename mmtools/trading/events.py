@@ -310,7 +310,7 @@ class Decision:
     net: Shares
     numbers: Numbers | None
     """None where no model ran, because a gate said no."""
-    cause: "Cause | None" = None
+    cause: Cause | None = None
     """Why a side sells for its own sake, if one does."""
     money: Usdc
     """What this market might have spent."""

@@ -4,8 +4,9 @@ An ask is SELL YES from our stock and BUY NO at 1 - price for the rest; a bid is
 rest. Nothing here knows risk or money beyond the numbers it is handed. `desk` routes and affords, `maker` compares.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from mmtools import units
@@ -24,9 +25,8 @@ KEEP_UP_TO = 1.25
 class Keep:
     """Which resting order may serve in place of a new one."""
 
-    nearest: int | None = None
-    """The prices in YES terms, in millionths, between which it may stand; None leaves that to `reprice_after`."""
-    farthest: int | None = None
+    within: tuple[int, int] | None = None
+    """The prices in YES terms, in millionths, lowest and highest, between which it may stand; None leaves that to `reprice_after`."""
     down_to: float = KEEP_DOWN_TO
     """The parts of the wanted size between which what is left of it is still good."""
     up_to: float = KEEP_UP_TO
@@ -37,7 +37,7 @@ ORDINARY = Keep()
 
 @dataclass(frozen=True, slots=True)
 class Leg(OfToken):
-    """A token order that we want to rest. `most` is the size that limits allow; money may have made `size` smaller."""
+    """A token order that we want to rest. `most` is what limits allow of one that serves instead; money may have made `size` smaller."""
 
     outcome: Outcome
     side: Side
@@ -53,23 +53,13 @@ class Leg(OfToken):
 
 
 def route(
-    side: Side,
-    price: Price,
-    size: Shares,
-    room: Shares,
-    stock: Shares,
-    min_size: Shares,
-    *,
-    most: Shares | None = None,
-    keep: Keep = ORDINARY,
+    side: Side, price: Price, size: Shares, room: Shares, stock: Shares, min_size: Shares, *, keep: Keep = ORDINARY
 ) -> tuple[Leg, ...]:
     """Return the token orders for one side at one price in YES terms, cut to lots, none below the market's minimum.
 
     stock: what we own of the token that this side sells (YES for an ask, NO for a bid). room: what the limits on buying
-    leave to the side; selling what we own uses it up but is not held back by it. most: what limits allow of a resting
-    order, when that is more than the size.
+    leave to the side; selling what we own uses it up but is not held back by it.
     """
-    most = size if most is None else most
     owned = Outcome.YES if side is Side.SELL else Outcome.NO
     sold = units.lots(min(size, stock))
     if sold < min_size:
@@ -77,10 +67,27 @@ def route(
     bought = units.lots(min(size, room) - sold)
     legs = []
     if sold:
-        legs.append(Leg(owned, Side.SELL, yes_price(owned, price), sold, units.lots(min(most, stock)), keep))
+        legs.append(Leg(owned, Side.SELL, yes_price(owned, price), sold, sold, keep))
     if bought >= min_size:
-        legs.append(Leg(owned.other, Side.BUY, yes_price(owned.other, price), bought, units.lots(min(most, room) - sold), keep))
+        legs.append(Leg(owned.other, Side.BUY, yes_price(owned.other, price), bought, bought, keep))
     return tuple(legs)
+
+
+def stretched(legs: Sequence[Leg], net_room: int, room: int, stock: int) -> tuple[Leg, ...]:
+    """Return the legs with the `most` of those that have bands raised, the best first, as far as limits and stock last.
+
+    net_room, room, stock: what all legs together leave of each. So what rests is within the limits even where every order is larger
+    than what is wanted of it. `most` of the other legs is their size: there `up_to` is for what only money made smaller.
+    """
+    found = []
+    for leg in legs:
+        left = min(net_room, stock if leg.side is Side.SELL else room)
+        more = 0 if leg.keep.within is None else max(0, min(left, math.floor(leg.size * leg.keep.up_to) - leg.size))
+        net_room, room = net_room - more, room - more
+        if leg.side is Side.SELL:
+            stock -= more
+        found.append(replace(leg, most=Shares(leg.size + more)))
+    return tuple(found)
 
 
 def afford(legs: Sequence[Leg], money: int, min_size: Shares, *, shrink: bool = True) -> tuple[Leg, ...]:
@@ -93,7 +100,7 @@ def afford(legs: Sequence[Leg], money: int, min_size: Shares, *, shrink: bool = 
                 size = units.lots((left - SLACK) * units.ONE // leg.price) if shrink and left > SLACK else Shares(0)
                 if size < min_size:
                     continue
-                leg = Leg(leg.outcome, leg.side, leg.price, size, leg.most, leg.keep)
+                leg = replace(leg, size=size)
             left -= leg.cost
         paid.append(leg)
     return tuple(paid)
@@ -150,10 +157,11 @@ def diff(wanted: Sequence[Leg], working: Sequence[Working], *, tick: Price, repr
 
 def _serves(work: Working, leg: Leg, give: int, closest: int | None) -> bool:
     order, keep = work.order, leg.keep
-    if keep.nearest is None or keep.farthest is None:
+    if keep.within is None:
         stands_well = abs(order.price - leg.price) < give
     else:
-        stands_well = min(keep.nearest, keep.farthest) <= order.yes_price <= max(keep.nearest, keep.farthest)
+        # Grid, touch and fair value may have pushed the wish out of its band; then it stands where the next one would.
+        stands_well = order.price == leg.price or keep.within[0] <= order.yes_price <= keep.within[1]
     return (
         order.outcome is leg.outcome
         and order.side is leg.side

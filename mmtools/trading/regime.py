@@ -78,8 +78,8 @@ class Watch:
             return Regime.HALTED, halted, 0
         event = self._new_event(view, now_ms)
         if event is not None:
-            self._event = event
-            self._calm_at_ms = now_ms + round(self._params.event_cool_off_s * 1000)
+            at_ms, self._event = event
+            self._calm_at_ms = max(self._calm_at_ms, at_ms + round(self._params.event_cool_off_s * 1000))
         if now_ms < self._calm_at_ms:
             return Regime.EVENT, self._event, 0
         if exit_cause is not None:
@@ -89,7 +89,8 @@ class Watch:
             return Regime.TRENDING, cause, trend
         return Regime.QUIET, "nothing unusual", 0
 
-    def _new_event(self, view: MarketView, now_ms: int) -> str | None:
+    def _new_event(self, view: MarketView, now_ms: int) -> tuple[int, str] | None:
+        """Return when it happened and what, if it lies within the last second: the cool-off must not depend on when somebody looks."""
         params = self._params
         if params.event_cool_off_s == 0 or view.fault is not None:
             return None
@@ -97,10 +98,10 @@ class Watch:
         if jump >= params.event_jump_ticks:
             usual = view.usual_volatility
             if usual is None or jump >= params.event_jump_sigmas * usual:
-                return f"the mid moved {jump:g} ticks within a second"
+                return view.moved_ms, f"the mid moved {jump:g} ticks within a second"
         swept = view.sweep(now_ms)
         if swept >= params.event_sweep_levels:
-            return f"takers of one side reached {swept} prices within a second"
+            return view.printed_ms, f"takers of one side reached {swept} prices within a second"
         return None
 
     def _trend(self, view: MarketView, now_ms: int) -> tuple[int, str]:

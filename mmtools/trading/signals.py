@@ -129,9 +129,13 @@ class MarketView:
         """Time and price of the prints of the last second; the price is negative when a taker sold."""
         self._micro = MicroPrice()
         self._next_look_ms = 0
-        self.usual_volatility: float | None = None
-        """The long volatility as of a second or two ago: what a jump of the last second is held against, and is no part of."""
+        self._usual: float | None = None
         self._usual_next: float | None = None
+        """Long variances per second as of the last look but one, and of the last."""
+        self.moved_ms = 0
+        """When the mark became what it is."""
+        self.printed_ms = 0
+        """When a taker last traded."""
 
     # ---- fed by the engine, in the order of the rows
 
@@ -191,6 +195,7 @@ class MarketView:
         """A taker bought or sold, in YES terms."""
         (self._bought if taker is Side.BUY else self._sold).add(size / ONE, now_ms)
         self._prints.add(1.0, now_ms)
+        self.printed_ms = now_ms
         self._swept.append((now_ms, taker.sign * price))
         while self._swept[0][0] <= now_ms - SWEEP_MS:
             self._swept.popleft()
@@ -244,6 +249,11 @@ class MarketView:
         """As `volatility`, over the last ten minutes or so."""
         return self._ticks(self._long_variance.per_s(now_ms))
 
+    @property
+    def usual_volatility(self) -> float | None:
+        """The long volatility as of a second or two ago: what a jump of the last second is held against, and is no part of."""
+        return self._ticks(self._usual)
+
     def momentum(self, now_ms: int) -> Price | None:
         """Return by how much the mid is above that of 20 s ago, in millionths; None when the history is shorter."""
         if self.mark is None or not self._mids or self._mids[0][0] > now_ms - MOMENTUM_MS:
@@ -254,7 +264,7 @@ class MarketView:
     def jump(self, now_ms: int) -> float:
         """Return the largest distance of the mid of the last good book from where it stood within the last second, in ticks.
 
-        0 where nobody looks that often: between two books a minute apart the mid may have walked.
+        0 where nobody looks that often: between two books a minute apart, or while the feed was lost, the mid may have walked.
         """
         farthest = 0
         if self.mark is not None and not (self.snapshots_only() and self._book_interval_ms() > SLOW_BOOKS_MS):
@@ -275,14 +285,11 @@ class MarketView:
 
     def trade_intensity(self, now_ms: int) -> float | None:
         """Return the prints a second, of the last minute or so; None before the first frame."""
-        if self._began_ms is None:
-            return None
-        weight = FLOW_S * -math.expm1((self._began_ms - now_ms - 1) / (FLOW_S * 1000))
-        return self._prints.read(now_ms) / max(weight, 1.0)
+        return None if self._began_ms is None else self._per_s(self._prints.read(now_ms), now_ms)
 
     def flow(self, now_ms: int) -> float:
-        """Return the shares a second that takers trade on either side on average, of the last minute or so."""
-        return (self._bought.read(now_ms) + self._sold.read(now_ms)) / 2 / FLOW_S
+        """Return the shares a second that takers trade on either side on average, of the last minute or so; 0 before the first frame."""
+        return self._per_s((self._bought.read(now_ms) + self._sold.read(now_ms)) / 2, now_ms)
 
     def micro_price(self) -> float | None:
         """Return the micro-price in ticks; None for a bad book, and while the market's past is too short for an estimate."""
@@ -307,12 +314,18 @@ class MarketView:
     def _ticks(self, variance_per_s: float | None) -> float | None:
         return None if variance_per_s is None else math.sqrt(variance_per_s) / self.book.tick
 
+    def _per_s(self, faded: float, now_ms: int) -> float:
+        """Return a sum that fades within `FLOW_S` as a rate, corrected for the time before the first frame."""
+        if self._began_ms is None:
+            return 0.0
+        return faded / max(FLOW_S * -math.expm1((self._began_ms - now_ms) / (FLOW_S * 1000)), 1.0)
+
     def _look(self, now_ms: int) -> None:
         """Once a second: remember the usual volatility, and show the micro-price the touch that held until now."""
         self._next_look_ms = now_ms + LOOK_EVERY_MS
         if self._began_ms is None:
             self._began_ms = now_ms
-        self.usual_volatility, self._usual_next = self._usual_next, self.long_volatility(now_ms)
+        self._usual, self._usual_next = self._usual_next, self._long_variance.per_s(now_ms)
         imbalance = None if self.fault is not None else self.book.imbalance()
         if imbalance is not None:
             book = self.book
@@ -323,9 +336,9 @@ class MarketView:
         return self._intervals[len(self._intervals) // 2] if self._intervals else 1 << 40
 
     def _mid_is(self, mid: Price, now_ms: int) -> None:
-        if mid == self.mark:
+        if mid == self.mark and self._mids:
             return
-        self.mark = mid
+        self.mark, self.moved_ms = mid, now_ms
         self._variance.moved(mid, now_ms)
         self._long_variance.moved(mid, now_ms)
         self._mids.append((now_ms, mid))
@@ -353,6 +366,7 @@ class MarketView:
         self._full = None
         self._touch_unseen = False
         self.decreases.clear()
+        self._mids.clear()  # until there is a book again nobody knows where the mid stood
 
     def _replace(self, full: Book) -> None:
         tick = full.tick
