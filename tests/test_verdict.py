@@ -72,13 +72,16 @@ def test_naive_fills_are_held_beside_what_the_luckiest_maker_got() -> None:
 def test_a_loss_wherever_the_maker_stands_is_believed() -> None:
     said = verdict(result(of=bracket("-30.5", "-2", "-0.25")))
     assert said["believe"] == "sign"
-    assert said["headline"] == "the loss: the maker loses wherever it stands in the queue, risk_averse -30.50, base -2.00, optimistic -0.25"
+    assert (
+        said["headline"]
+        == "the loss on this feed: the maker loses wherever it stands in the queue, risk_averse -30.50, base -2.00, optimistic -0.25"
+    )
 
 
 def test_a_profit_wherever_the_maker_stands_is_believed_but_not_its_size() -> None:
     said = verdict(result(of=bracket("0.5", "2", "1000.25")))
     assert said["believe"] == "sign"
-    assert said["headline"].startswith("the profit, not its size: ")
+    assert said["headline"].startswith("the profit on this feed, not its size: ")
     assert said["headline"].endswith("risk_averse 0.50, base 2.00, optimistic 1,000.25")
 
 

@@ -43,9 +43,9 @@ def _judge(result: dict[str, Any]) -> tuple[str, str]:
         return "this queue model only", f"queue_model {model} alone says so; run it with `bracket: true` to see how much hangs on it"
     totals = [parse(one["pnl"]) for one in bracket.values()]
     if all(total < 0 for total in totals):
-        return "sign", f"the loss: the maker loses wherever it stands in the queue, {_range(bracket)}"
+        return "sign", f"the loss on this feed: the maker loses wherever it stands in the queue, {_range(bracket)}"
     if all(total > 0 for total in totals):
-        return "sign", f"the profit, not its size: the maker earns wherever it stands in the queue, {_range(bracket)}"
+        return "sign", f"the profit on this feed, not its size: the maker earns wherever it stands in the queue, {_range(bracket)}"
     return "neither sign", f"neither profit nor loss: the place in the queue decides it, {_range(bracket)}"
 
 
