@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from worlds import order, price, shares, usdc
 
 from mmtools.trading.market import Outcome, Side
-from mmtools.trading.orders import KEEP_DOWN_TO, KEEP_UP_TO, SLACK, Changes, Keep, Leg, State, Working, afford, diff, route
+from mmtools.trading.orders import KEEP_DOWN_TO, KEEP_UP_TO, SLACK, Changes, Keep, Leg, State, Working, afford, diff, route, stretched
 from mmtools.units import LOT, ONE, Price, Shares, text
 
 YES, NO, BUY, SELL = Outcome.YES, Outcome.NO, Side.BUY, Side.SELL
