@@ -268,9 +268,9 @@ def test_a_band_keeps_an_order_until_less_than_its_least_size_is_left(filled: fl
 
 def test_a_band_that_the_grid_does_not_fit_is_not_replaced_by_its_like_for_ever() -> None:
     """On ticks of 0.1 both quotes stand 0.05 from the mid, and the band ends at 0.02."""
-    world = World(market(tick="0.1"), **small(model="bands", bands=ONE_BAND, latency_ms=0))
+    world = World(market(tick="0.1"), **small(model="bands", bands=ONE_BAND))
     world.show(bids={"0.4": 20, "0.3": 7}, asks={"0.5": 30, "0.6": 8})
-    world.arrive(10)
+    world.arrive()
     for _ in range(5):
         world.arrive(2_000)
         world.tick()
@@ -301,23 +301,19 @@ def test_toxicity_moves_a_band_as_a_whole_and_what_stands_in_it_stays(lost: int)
         assert abs(work.order.yes_price / 10_000 - 47.5) >= 0.5 + numbers.toxicity
 
 
-def test_all_rungs_of_bands_together_stay_within_the_net_cap_when_inventory_makes_them_smaller() -> None:
-    """Resting 50 and 100 are more than what is wanted of either once 60 are owned, though each may stay within its own band."""
-    world = World(**small(model="bands", max_net_position=150.0, max_position=400.0, latency_ms=0))
-    world.show()
+def test_all_rungs_of_bands_together_stay_within_the_net_cap_when_one_of_them_is_placed_anew() -> None:
+    """48 of 150 are owned. The first bid is 50 still, which its band would keep; the second is placed anew, for 68 shares."""
+    second = Band(min_margin=0.03, avg_margin=0.035, max_margin=0.04, min_size=10.0, avg_size=100.0, max_size=150.0)
+    world = banded(bands=(*ONE_BAND, second), max_net_position=150.0, max_position=400.0)
+    assert [world.working()["YES", "BUY", at] for at in ("0.46", "0.44")] == [50, 100]
+    (behind,) = [key for key, work in world.maker.desks[0].working.items() if work.order.yes_price == price("0.44")]
+    world.hear(ev.FillReported("t1", behind, price("0.44"), shares(48), usdc(0), final=True))
+    world.show(bids={"0.46": 20, "0.45": 10}, asks={"0.47": 20, "0.49": 10, "0.48": 7})
     world.arrive(10)
-    for taken in range(1, 13):
-        ask = next((key for key, work in world.maker.desks[0].working.items() if work.order.yes_side is SELL), None)
-        bid = next(key for key, work in world.maker.desks[0].working.items() if work.order.yes_side is BUY)
-        for key, size in ((bid, 5.0), (ask, 1.0)):
-            if key is not None and key in world.maker.desks[0].working:
-                work = world.maker.desks[0].working[key]
-                world.maker.on(ev.FillReported(f"t{taken} {key}", key, work.order.price, shares(size), usdc(0), final=True), world.now_ms)
-        net = world.account.positions[0].net
-        for side in Side:
-            resting = [work for work in world.maker.desks[0].working.values() if work.order.yes_side is side]
-            stays = sum(work.left for work in resting if work.state is not State.CANCELLING)
-            assert stays + net * side.sign <= shares(150)
+    bids = [work.left for work in world.maker.desks[0].working.values() if work.order.yes_side is BUY]
+    assert bids
+    assert world.account.positions[0].net == shares(48)
+    assert sum(bids) <= shares(102)
 
 
 # --- who trades with us, and what is paid for standing near
