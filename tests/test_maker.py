@@ -1175,6 +1175,9 @@ class Inspector(Watcher):
         if record["kind"] == "place":
             assert self.noted[record["market"]] == record["at_ms"], "an order rests on a decision that nobody can read"
             check_placed(engine.maker, engine.slugs.index(record["market"]))
+        if record["kind"] == "cancel":
+            place = engine.fold.sent[record["key"]].market
+            assert self.noted[engine.slugs[place]] == record["at_ms"], "an order is taken back by a decision that nobody can read"
 
 
 MARKETS = (market("home", event="game"), market("away", event="game", min_size=15), market("other", tick="0.001"))

@@ -193,7 +193,7 @@ def test_after_a_gap_marks_are_known_again() -> None:
     assert judged(world.actions) == [(1, None), (5, None), (30, price("0.51"))]
 
 
-def test_what_is_due_after_resolution_is_measured_at_the_payout_and_what_was_due_before_at_the_mid() -> None:
+def test_what_is_due_after_resolution_is_unknown_and_what_was_due_before_is_measured_at_the_mid() -> None:
     world = filled()
     world.arrive(1_500)
     world.views[0].resolved = True
@@ -201,7 +201,7 @@ def test_what_is_due_after_resolution_is_measured_at_the_payout_and_what_was_due
         world.hear(event)
     assert judged(world.actions) == [(1, price("0.475"))]
     world.arrive(200_000)
-    assert judged(world.tick()) == [(5, ONE), (30, ONE), (120, ONE)]
+    assert judged(world.tick()) == [(5, None), (30, None), (120, None)]
 
 
 def test_resolution_after_a_silence_does_not_make_the_silence_known() -> None:

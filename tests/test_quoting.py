@@ -32,10 +32,15 @@ from mmtools.trading.quoting import (
     log_odds,
     logit,
     rungs,
-    skew,
     snap,
 )
 from mmtools.units import ONE, Shares
+
+
+def skew(inputs: Inputs, params: Params) -> float:
+    """Return by how many ticks inventory lowers the reservation price of the chosen model."""
+    return inputs.fair - MODELS[params.model](inputs, params).reservation
+
 
 FLAT = Inputs(fair=47.5, mid=47.5, inventory=0.0, sigma=1.2, tau_s=5.0, best_bid=47, best_ask=48, top=100)
 """A market one tick of 0.01 wide at 0.475, moving 1.2 ticks per square root of a second."""

@@ -489,9 +489,9 @@ ENDS = NOON_MS + 10_000_000
 
 @pytest.mark.parametrize(
     ("left_s", "part"),
-    [(10_000, 1.0), (2_100, 1.0), (2_099, 1799 / 1800), (1_200, 0.5), (301, 1 / 1800), (300, 0.0), (0, 0.0), (-9, 0.0)],
+    [(10_000, 1.0), (2_100, 1.0), (2_099, 0.9), (1_200, 0.5), (1_199, 0.4), (480, 0.1), (479, 0.0), (300, 0.0), (0, 0.0), (-9, 0.0)],
 )
-def test_the_taper_falls_from_1_to_0_before_quoting_stops(left_s: int, part: float) -> None:
+def test_the_taper_falls_from_1_to_0_before_quoting_stops_a_tenth_at_a_time(left_s: int, part: float) -> None:
     of = market(end_ms=ENDS)
     chosen = Params(taper_before_resolution_s=1800, stop_before_resolution_s=300)
     assert taper(of, chosen, ENDS - left_s * 1000) == pytest.approx(part)
@@ -515,25 +515,25 @@ def ending(left_s: float, *, owned: float = 0, **params: Any) -> World:
 
 
 def test_the_room_of_both_sides_shrinks_with_the_net_that_is_allowed() -> None:
-    """Halfway through the taper 50 of 100 are allowed, a quarter before its end 25."""
+    """Halfway through the taper 50 of 100 are allowed, a fifth before its end 20."""
     assert ending(1_200).working() == {("YES", "BUY", "0.47"): 50, ("NO", "BUY", "0.52"): 50}
-    assert ending(300 + 450).working() == {("YES", "BUY", "0.47"): 25, ("NO", "BUY", "0.52"): 25}
-    assert ending(300 + 450, owned=20).working() == {("YES", "SELL", "0.48"): 20, ("NO", "BUY", "0.52"): 25, ("YES", "BUY", "0.47"): 5}
+    assert ending(300 + 360).working() == {("YES", "BUY", "0.47"): 20, ("NO", "BUY", "0.52"): 20}
+    assert ending(300 + 360, owned=15).working() == {("YES", "SELL", "0.48"): 15, ("NO", "BUY", "0.52"): 20, ("YES", "BUY", "0.47"): 5}
 
 
 def test_a_net_beyond_what_is_allowed_is_only_reduced_and_the_side_that_adds_says_why() -> None:
-    world = ending(300 + 450, owned=40)
+    world = ending(300 + 360, owned=40)
     assert world.working() == {("YES", "SELL", "0.48"): 40, ("NO", "BUY", "0.52"): 10}
     decision = world.maker.desks[0].decision
     assert decision is not None
     assert decision.bid == Skipped(Why.TAPERED)
     assert decision.numbers is not None
-    assert decision.numbers.taper == pytest.approx(0.25)
+    assert decision.numbers.taper == pytest.approx(0.2)
 
 
 def test_when_less_than_an_order_is_allowed_the_market_winds_down_and_then_stops() -> None:
-    """5 of 100 shares are a twentieth of the taper: 90 s."""
-    world = ending(300 + 90, owned=30, event_cool_off_s=0.0)
+    """The last tenth of the taper, 180 s, allows 10 of 100 shares as it begins, and then nothing."""
+    world = ending(300 + 180, owned=30, event_cool_off_s=0.0)
     assert changed(world.actions) == []
     world.arrive(1_000)
     world.tick()
@@ -541,7 +541,7 @@ def test_when_less_than_an_order_is_allowed_the_market_winds_down_and_then_stops
     assert (told.now.regime, told.now.cause) == (REDUCE_ONLY, "the market's end is near")
     world.arrive(1_000)
     assert world.working() == {("YES", "SELL", "0.48"): 30}
-    world.arrive(88_001)
+    world.arrive(178_001)
     world.show(bids={"0.47": 9}, asks={"0.48": 9})
     world.tick()
     world.arrive(1_000)

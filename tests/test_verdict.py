@@ -54,7 +54,7 @@ def test_of_naive_fills_nothing_is_to_be_believed_and_the_bracket_instead(model:
     said = verdict(result(of=bracket(), queue_model=model))
     assert said["believe"] == "nothing"
     assert said["headline"].startswith("nothing of this: ")
-    assert said["headline"].endswith("; believe the bracket, -3.50 with a patient queue to -0.25 first in it")
+    assert said["headline"].endswith("; look at the others of the bracket, -3.50 with a patient queue and -0.25 first in it")
     assert said["reasons"] == []
 
 
@@ -206,7 +206,7 @@ def test_naive_runs_of_a_recorded_game_point_at_one_and_the_same_bracket(judged:
     for name in ("risk_averse", "optimistic"):
         assert never["bracket"][name] == base["bracket"][name]
     figures = [f"{float(base['bracket'][name]['pnl']):,.2f}" for name in ("risk_averse", "optimistic")]
-    instead = f"; believe the bracket, {figures[0]} with a patient queue to {figures[1]} first in it"
+    instead = f"; look at the others of the bracket, {figures[0]} with a patient queue and {figures[1]} first in it"
     assert never["verdict"]["headline"].endswith(instead)
 
 

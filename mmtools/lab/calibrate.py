@@ -191,8 +191,9 @@ class _Trial:
             for place, marking in enumerate(self._marking):
                 while marking and marking[0][0] <= now_ms:
                     _, desk, stand, size = marking.popleft()
-                    # The mark that held just before this instant: rows of the instant have not come yet. A market that is over has none.
-                    if desk.view.mark is not None and not desk.view.resolved:
+                    # The mark that held just before this instant: rows of the instant have not come yet. In a gap, and when the market
+                    # is over, nobody knows one.
+                    if desk.view.mark is not None and not desk.view.resolved and not desk.view.in_gap(now_ms, self._plan.max_gap_ms):
                         stand.measured[place] += size
                         stand.gained[place] += markout(stand.order, desk.view.mark) * size
             while self._ending and self._ending[0][0] <= now_ms:
@@ -281,14 +282,13 @@ class _Trial:
                 self._arriving.append((now_ms + plan.latency_ms, desk, order))
 
     def _why_not(self, desk: _Desk, now_ms: int) -> Why | None:
-        """Return why a maker would place nothing here now."""
+        """Return why nothing is placed here now, by the state of the book."""
         view = desk.view
         if view.resolved:
             return Why.NOT_ACCEPTING
         if self._plan.size < desk.market.min_size:
             return Why.BELOW_MINIMUM
-        silent_ms = view.silent_ms(now_ms)
-        if not view.connected or (silent_ms is not None and silent_ms > view.gap_limit_ms(self._plan.max_gap_ms)):
+        if view.in_gap(now_ms, self._plan.max_gap_ms):
             return Why.DATA_GAP
         return view.fault
 

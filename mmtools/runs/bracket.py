@@ -68,11 +68,12 @@ class OtherMaker:
         total = self._maker.account.total() if self._stands_at is None else self._stands_at
         return tally(self.fills, self.shares, self.shares_accepted, total, self.halted)
 
-    def take_up(self, kept: Fold, mark: Record | None, *, reduce_only: bool) -> None:
-        """Go on where an earlier process of a run on a live feed was cut off.
+    def take_up(self, kept: Fold, past: Fold) -> None:
+        """Go on where an earlier process of a run on a live feed was cut off. What toxicity had learned begins anew.
 
-        kept: what this maker has kept of itself. mark: the last one of the run; orders accepted after it are not counted.
+        kept: what this maker has kept of itself. past: the run; orders accepted after its last mark are not counted.
         """
+        mark = past.mark
         account, maker, seen = kept.account, self._maker, kept.limits
         self.fills, self.shares, self.shares_accepted = kept.fills, kept.shares, kept.shares
         if mark is not None and mark["at_ms"] >= kept.last_ms:
@@ -84,7 +85,10 @@ class OtherMaker:
             self.shares_accepted = max(units.parse(before["shares_accepted"]), kept.shares)
         if seen.day is not None:
             maker.limits.restore(day=seen.day, day_began_at=seen.day_began_at, peak=seen.peak, deepest=seen.deepest, last=seen.last)
-        maker.account, maker.reduce_only = account, reduce_only
+        maker.account, maker.reduce_only = account, past.reduce_only
+        for desk, counts in zip(maker.desks, past.markets, strict=True):
+            if counts.exit_since_ms is not None:
+                desk.watch.restore(counts.exit_since_ms)
         self._exchange.take_over(account, trades=kept.fills)
         if kept.halted is not None:
             self.halted, maker.latched = kept.halted, Why(kept.halted)

@@ -283,7 +283,7 @@ class Engine:
             if estimate.terms is not None and not view.resolved:
                 resting = (work for work in desk.working.values() if work.accepted_ms is not None)
                 ours = ((work.order.yes_side, work.order.yes_price, work.left) for work in resting)
-                estimate.add(sample(view.book, ours, estimate.terms))
+                estimate.add(None if view.fault is not None else sample(view.book, ours, estimate.terms))
 
     def _turn_over(self) -> None:
         self._wrote = False
@@ -347,12 +347,15 @@ class Engine:
         event = ev.HaltAsked(asked.by, asked.why)
         for other in self.others:
             other.hear(event, self.now_ms)
-        for action in self.maker.on(event, self.now_ms):
+        actions = self.maker.on(event, self.now_ms)
+        for action in actions:
             if isinstance(action, ev.Halt):
                 record = records.of_action(action, self.now_ms, self.slugs)
                 self._halt = {**record, "frame": self.counts.frames, "by": asked.by, "latch": asked.latch}
+                # Before what follows from it: a repetition learns from this record that there is something to repeat.
                 self.write(self._halt)
-            else:
+        for action in actions:
+            if not isinstance(action, ev.Halt):
                 self._do(action)
 
     def _go_on(self) -> bool:

@@ -311,7 +311,7 @@ _USED_BY: Mapping[str, tuple[str, ...]] = {
     "logit": _FORMULA,
     "bands": ("gamma_risk_aversion", "max_skew_ticks"),
 }
-"""The params that each model reads."""
+"""The params shown beside each model."""
 
 
 def _side_words(decision: Record, side: str) -> str:

@@ -190,6 +190,7 @@ class Fold:
         counts = self.markets[place]
         counts.fills += 1
         counts.last_fill_ms = fill.at_ms
+        counts.markouts.made[fill.outcome] += 1
         if counts.fees is not None:
             counts.rebates_e6 += rebate_estimate(counts.fees, fill.price, fill.size) or 0
         self.limits.check(self.account.total(), fill.at_ms)
@@ -239,6 +240,8 @@ class Fold:
 
     def _cleared(self, record: Record) -> None:
         self.reduce_only = False
+        for counts in self.markets:
+            counts.exit_since_ms = None
         self.limits.clear(self.account.total())
         (self.clearings if self.latched else self.interventions).append(record)
 

@@ -154,7 +154,7 @@ def _internals(engine: Engine, desk: Desk) -> Record:
     if decision is not None and decision.mid is not None:
         mid, numbers = decision.mid, decision.numbers
         if numbers is not None:
-            theory, skew, rewards = (bps(n * decision.tick, mid) for n in (numbers.half_spread, numbers.skew, -numbers.rewards))
+            theory, skew, rewards = (bps(n * decision.tick, mid) for n in (numbers.half_spread, numbers.skew, 0.0 - numbers.rewards))
         if isinstance(decision.bid, Quote) and isinstance(decision.ask, Quote):
             applied = bps((decision.ask.price - decision.bid.price) / 2, mid)
     zscore = desk.toxicity.zscore(now_ms, view.book.tick)

@@ -107,7 +107,7 @@ def take_up(engine: "Engine", past: Fold) -> None:
     engine.exchange.take_over(account, trades=past.fills)
     for other, told in zip(engine.others, kept, strict=True):
         if told is not None:
-            other.take_up(told, past.mark, reduce_only=past.reduce_only)
+            other.take_up(told, past)
         if cleared is not None:
             other.go_on(cleared, engine.now_ms)
 

@@ -294,7 +294,7 @@ def trade(booked: ev.Filled, maker: Maker, *, run_id: str, ws_latency_ms: float 
             },
             "toxic_flow": toxic_flow(numbers),
             "rewards_farming": {
-                "adjustment_bps": None if numbers is None else bps(-numbers.rewards * tick, mid),
+                "adjustment_bps": None if numbers is None else bps(0.0 - numbers.rewards * tick, mid),
                 "reason": None if numbers is None else numbers.rewards_reason,
             },
         },

@@ -54,7 +54,7 @@ def _instead(bracket: dict[str, Any] | None) -> str:
     if bracket is None:
         return ""
     patient, lucky = bracket["risk_averse"], bracket["optimistic"]
-    return f"; believe the bracket, {_usdc(patient)} with a patient queue to {_usdc(lucky)} first in it"
+    return f"; look at the others of the bracket, {_usdc(patient)} with a patient queue and {_usdc(lucky)} first in it"
 
 
 def _range(bracket: dict[str, Any]) -> str:

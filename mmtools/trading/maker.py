@@ -109,11 +109,11 @@ class Maker:
         return actions + self._quote(self.desks, now_ms)
 
     def _judge(self, desk: Desk, now_ms: int) -> list[ev.Action]:
-        """Measure the fills whose time has come; call it before the mark moves. In a gap nobody knows the mid."""
+        """Measure the fills whose time has come; call it before the mark moves. In a gap, and once it is over, nobody knows the mid."""
         position = self.account.positions[desk.place]
         # One that the last tick saw may have lasted until just now, whatever this frame says.
         gap_at_tick = desk.paused is Why.DATA_GAP and desk.healthy_since_ms is None
-        known = position.resolved is not None or not (gap_at_tick or in_gap(desk.view, self.params, now_ms))
+        known = position.resolved is None and not (gap_at_tick or in_gap(desk.view, self.params, now_ms))
         mark = position.mark if known else None
         actions: list[ev.Action] = []
         for measured in desk.markouts.due(now_ms, mark):
@@ -231,7 +231,7 @@ class Maker:
         decision = desk.decision = wanted.decision(desk, self.account, now_ms)
         self._count(decision)
         changes = [change for side in wanted.order for change in self._change(desk, side, wanted, decision, now_ms)]
-        actions += self._note(desk, decision, now_ms, placing=any(isinstance(change, ev.Place) for change in changes))
+        actions += self._note(desk, decision, now_ms, acting=bool(changes))
         actions += self._rebalanced(desk, wanted.rebalance) + changes
         if why is None:
             actions += self._merge(desk, wanted)
@@ -366,15 +366,15 @@ class Maker:
             else:
                 self.skipped[side.why] = self.skipped.get(side.why, 0) + 1
 
-    def _note(self, desk: Desk, decision: ev.Decision, now_ms: int, *, placing: bool) -> list[ev.Action]:
-        """Tell of a decision when it or its reason changed, once a minute, and whenever an order rests on it."""
+    def _note(self, desk: Desk, decision: ev.Decision, now_ms: int, *, acting: bool) -> list[ev.Action]:
+        """Tell of a decision when it or its reason changed, once a minute, and whenever an order is sent or taken back by it."""
         actions: list[ev.Action] = []
         if decision.numbers is not None and decision.numbers.half_spread < 0.5 and not desk.told_of_touch:
             desk.told_of_touch = True
             actions.append(
                 ev.Warn(desk.place, f"the spread wished for is below the tick of {text(decision.tick)}: the touch is what it comes to")
             )
-        if placing or decision.sides != desk.noted or now_ms - desk.noted_ms >= NOTE_EVERY_MS:
+        if acting or decision.sides != desk.noted or now_ms - desk.noted_ms >= NOTE_EVERY_MS:
             desk.noted, desk.noted_ms = decision.sides, now_ms
             actions.append(ev.Note(desk.place, decision))
         return actions

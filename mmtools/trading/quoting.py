@@ -53,14 +53,6 @@ class Unsnapped:
         return (self.ask - self.bid) / 2
 
 
-def skew(inputs: Inputs, params: Params) -> float:
-    """Return by how many ticks inventory lowers the reservation price of the chosen model (`params.model`).
-
-    At most `max_skew_ticks` both ways, whatever the model.
-    """
-    return inputs.fair - MODELS[params.model](inputs, params).reservation
-
-
 def fixed(inputs: Inputs, params: Params) -> Unsnapped:
     """Half-spread of `default_half_spread_bps` of the mid, around the reservation price of Avellaneda & Stoikov."""
     return _around(inputs.fair - _lean(inputs, params), inputs.mid * params.default_half_spread_bps / 10_000)

@@ -124,6 +124,10 @@ class Watch:
         )
 
 
+TAPER_STEPS = 10
+"""In how many steps the taper falls: a size that shrank at every look would give the place in the queue away every time."""
+
+
 def taper(market: Market, params: Params, now_ms: int) -> float:
     """Return the part of the net position that is still allowed before the market's end: 1 far from it, 0 when quoting stops.
 
@@ -132,4 +136,5 @@ def taper(market: Market, params: Params, now_ms: int) -> float:
     if market.end_ms is None or params.taper_before_resolution_s == 0:
         return 1.0
     left_s = (market.end_ms - now_ms) / 1000 - params.stop_before_resolution_s
-    return min(max(left_s / params.taper_before_resolution_s, 0.0), 1.0)
+    part = min(max(left_s / params.taper_before_resolution_s, 0.0), 1.0)
+    return math.floor(part * TAPER_STEPS) / TAPER_STEPS

@@ -41,8 +41,7 @@ def gate(view: MarketView, market: Market, params: Params, now_ms: int, *, facts
 
 def in_gap(view: MarketView, params: Params, now_ms: int) -> bool:
     """Whether the market has been silent for too long; one that never spoke has no gap yet, only no book."""
-    silent_ms = view.silent_ms(now_ms)
-    return not view.connected or (silent_ms is not None and silent_ms > view.gap_limit_ms(int(params.max_data_gap_s * 1000)))
+    return view.in_gap(now_ms, int(params.max_data_gap_s * 1000))
 
 
 def unknown_facts(market: Market) -> list[str]:

@@ -237,6 +237,11 @@ class MarketView:
             return max_gap_ms
         return max(max_gap_ms, 3 * self._book_interval_ms())
 
+    def in_gap(self, now_ms: int, max_gap_ms: int) -> bool:
+        """Whether the feed is lost or has been silent for too long; a market that never spoke has no gap yet, only no book."""
+        silent_ms = self.silent_ms(now_ms)
+        return not self.connected or (silent_ms is not None and silent_ms > self.gap_limit_ms(max_gap_ms))
+
     def snapshots_only(self) -> bool:
         """Whether this market has spoken in `book` frames and prints alone."""
         return not self._changes_seen
