@@ -851,3 +851,17 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+
+
+def test_an_account_that_remembers_no_trade_books_like_one_that_does_and_keeps_nothing_of_it() -> None:
+    plain, forgetful = Account(Usdc(100 * ONE), 1), Account(Usdc(100 * ONE), 1, remembered=0)
+    for number in range(5):
+        bought = Fill(
+            trade_id=f"t{number}", order_key="k", market=0, outcome=Outcome.NO, side=Side.BUY, price=Price(530_000),
+            size=Shares(3 * ONE + number), at_ms=number, mark=Price(475_000), fee=Usdc(0),
+        )  # fmt: skip
+        assert plain.apply(bought)
+        assert forgetful.apply(bought)
+        assert not plain.apply(bought)
+    assert (forgetful.cash, forgetful.positions, forgetful.run_figures()) == (plain.cash, plain.positions, plain.run_figures())
+    assert (len(plain._finished), len(forgetful._finished)) == (5, 0)

@@ -58,7 +58,9 @@ class OtherMaker:
         self._write = write
         self._slugs = [view.market.slug for view in views]
         self._exchange = PaperExchange(views, params, random.Random(params.seed))
-        self._maker = Maker(views, params, Account(units.Usdc(units.of(params.capital)), len(views)), facts_required=facts_required)
+        # Its exchange is its own and reports every fill once, final at once: there is no trade to know again.
+        account = Account(units.Usdc(units.of(params.capital)), len(views), remembered=0)
+        self._maker = Maker(views, params, account, facts_required=facts_required)
         self._closing = False
         """It has halted, and what made it halt is not over yet."""
         self._stands_at: int | None = None

@@ -126,7 +126,9 @@ class Account:
     that are not final, never with the number of fills.
     """
 
-    def __init__(self, capital: Usdc, markets: int) -> None:
+    def __init__(self, capital: Usdc, markets: int, *, remembered: int = REMEMBERED) -> None:
+        """remembered: how many finished trades are known again; 0 for a venue that never reports one twice."""
+        self._remembered = remembered
         self.capital: Usdc = capital
         """What was put in: the start, deposits, and transferred shares at the mark of their time."""
         self.cash: Usdc = capital
@@ -289,7 +291,7 @@ class Account:
 
     def _finish(self, key: _Key, *, failed: bool) -> None:
         self._finished[key] = failed
-        if len(self._finished) > REMEMBERED:
+        if len(self._finished) > self._remembered:
             self._finished.popitem(last=False)
 
     # merges, resolution, money from outside
