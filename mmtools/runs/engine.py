@@ -122,7 +122,7 @@ class Engine:
                     break
                 counts.frames += 1
                 counts.level_changes += a
-                counts.books += b
+                counts.books += b == 1
                 views[market].frame(ms)
             elif kind == Kind.CLOCK:
                 if not self._look():
