@@ -107,6 +107,8 @@ class MarketView:
         self.refused: dict[str, int] = {}
         """`book` frames of the YES token that were crossed, locked, one_sided or empty, counted by that name."""
         self.off_grid = 0
+        self._stated = (-1, -1)
+        """The touch that the last frame stated."""
         self._touch_stated = 0
         self._touch_agreed = 0
         self._touch_unseen = False
@@ -128,7 +130,8 @@ class MarketView:
         self._swept: deque[tuple[int, int]] = deque()
         """Time and price of the prints of the last second; the price is negative when a taker sold."""
         self._micro = MicroPrice()
-        self._next_look_ms = 0
+        self.next_look_ms = 0
+        """The first frame from then on is looked at for the micro-price."""
         self._usual: float | None = None
         self._usual_next: float | None = None
         """Long variances per second as of the last look but one, and of the last."""
@@ -142,7 +145,7 @@ class MarketView:
     def frame(self, now_ms: int) -> None:
         """A frame of this market begins: it is alive."""
         self.last_frame_ms = now_ms
-        if now_ms >= self._next_look_ms:
+        if now_ms >= self.next_look_ms:
             self._look(now_ms)
 
     def level(self, bid: bool, price: int, size: int, now_ms: int) -> None:
@@ -174,6 +177,7 @@ class MarketView:
 
     def end(self, now_ms: int, stated_bid: int, stated_ask: int) -> bool:
         """The frame is over: replace or trim the book. Return whether the touch or the book's fault is another than before."""
+        self._stated = (stated_bid, stated_ask)
         if self._full is not None:
             self._replace(self._full)
             self._full = None
@@ -190,6 +194,24 @@ class MarketView:
         if self.fault is None:
             self._mid_is(book.mid(), now_ms)
         return True
+
+    def calm_touch(self) -> tuple[int, int] | None:
+        """Return the touch in millionths while a frame of one level behind it, stating the same touch again, changes that level alone.
+
+        None while more may follow from such a frame. What it does is then for the caller to do, on the book; `calm_frames` tells the rest.
+        """
+        book = self.book
+        if self.fault is not None or self._full is not None or not self._changes_seen or self._epoch_began_ms is None:
+            return None
+        touch = (book.best_bid * book.tick, book.best_ask * book.tick)
+        return touch if self._stated in (touch, (-1, -1)) else None
+
+    def calm_frames(self, count: int, last_ms: int) -> None:
+        """So many frames of one level behind a calm touch have been, the last one then."""
+        self.last_frame_ms = last_ms
+        if self._stated != (-1, -1):
+            self._touch_stated += count
+            self._touch_agreed += count
 
     def printed(self, taker: Side, price: int, size: int, now_ms: int) -> None:
         """A taker bought or sold, in YES terms."""
@@ -327,7 +349,7 @@ class MarketView:
 
     def _look(self, now_ms: int) -> None:
         """Once a second: remember the usual volatility, and show the micro-price the touch that held until now."""
-        self._next_look_ms = now_ms + LOOK_EVERY_MS
+        self.next_look_ms = now_ms + LOOK_EVERY_MS
         if self._began_ms is None:
             self._began_ms = now_ms
         self._usual, self._usual_next = self._usual_next, self._long_variance.per_s(now_ms)
