@@ -45,7 +45,9 @@ def tally(fills: int, shares: int, shares_accepted: int, total: int, halted: str
 class OtherMaker:
     """One of them. A `markets.Listener`; the engine also tells it the time, the timer and what people do."""
 
-    def __init__(self, name: str, views: list[MarketView], params: Params, *, run_id: str, facts_required: bool, write: Write | None) -> None:
+    def __init__(
+        self, name: str, views: list[MarketView], params: Params, *, run_id: str, facts_required: bool, write: Write | None
+    ) -> None:
         """write: None where nobody keeps what it does."""
         params = msgspec.structs.replace(params, queue_model=OTHERS[name])
         self.name = name

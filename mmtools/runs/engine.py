@@ -69,7 +69,14 @@ class Engine:
         facts_required = feed.name == "live"
         self.maker = Maker(self.views, params, account, facts_required=facts_required)
         self.others = [
-            OtherMaker(name, self.views, params, run_id=head["run_id"], facts_required=facts_required, write=self._other_wrote if journal.keeps else None)
+            OtherMaker(
+                name,
+                self.views,
+                params,
+                run_id=head["run_id"],
+                facts_required=facts_required,
+                write=self._other_wrote if journal.keeps else None,
+            )
             for name in (OTHERS if params.bracket else ())
         ]
         """The other makers of the bracket."""

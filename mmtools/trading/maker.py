@@ -8,11 +8,12 @@ actions. No files, no clock, no chance.
 from collections.abc import Sequence
 
 from mmtools.trading import events as ev
-from mmtools.trading.desk import Desk, Plan, Planner
+from mmtools.trading.desk import Desk
 from mmtools.trading.ledger import Account
 from mmtools.trading.market import Fill, Order, Outcome, Quote, Side, Why
 from mmtools.trading.orders import SLACK, Leg, State, Working, diff
 from mmtools.trading.params import Params
+from mmtools.trading.planner import Plan, Planner
 from mmtools.trading.regime import Regime, taper
 from mmtools.trading.risk import Caps, Limits, Requests, gate, in_gap, unknown_facts
 from mmtools.trading.signals import MarketView
@@ -300,7 +301,7 @@ class Maker:
         return Usdc(min(mine, self.account.free + self.account.resting_buys(desk.place)))
 
     def _change(self, desk: Desk, side: Side, wanted: Plan, decision: ev.Decision, now_ms: int) -> list[ev.Action]:
-        working = [work for work in desk.working.values() if work.order.yes_side is side]
+        working = [work for work in desk.working.values() if work.yes_side is side]
         changes = diff(
             wanted.legs[side],
             working,

@@ -8,6 +8,8 @@ from collections import deque
 from copy import copy
 from dataclasses import dataclass
 
+import msgspec
+
 from mmtools.trading.market import Market, Side, Why
 from mmtools.trading.params import Params
 from mmtools.trading.signals import MarketView
@@ -127,8 +129,7 @@ class Requests:
         return Breach(Why.ERROR_RATE, f"{self._failed} of the last {count} requests failed; max_error_rate is {self._max:g}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stand:
+class Stand(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where a market stands for its caps: what is owned, what that cost, and what the event's other markets could lose."""
 
     yes: Shares
@@ -160,12 +161,16 @@ class Caps:
         Resting orders of the side are part of the room: they are what it is used for.
         """
         held, lost_per_share = (stand.yes, price) if side is Side.BUY else (stand.no, ONE - price)
-        rooms = [(self.position - held, Why.POSITION_CAP), (self.net_room(side, stand), self.net_why)]
+        room, why = self.position - held, Why.POSITION_CAP
+        net = self.net_room(side, stand)
+        if net < room:
+            room, why = net, self.net_why
         if self.event is not None:
             # A bid loses its price if NO wins, an ask loses 1 - price if YES wins; what we own pays in the outcome it names.
             owed = stand.cost - (stand.no if side is Side.BUY else stand.yes)
-            rooms.append(((self.event - stand.elsewhere - owed) * ONE // lost_per_share, Why.EVENT_CAP))
-        room, why = min(rooms, key=lambda pair: pair[0])
+            left = (self.event - stand.elsewhere - owed) * ONE // lost_per_share
+            if left < room:
+                room, why = Shares(left), Why.EVENT_CAP
         return Shares(max(room, 0)), why
 
     def net_room(self, side: Side, stand: Stand) -> Shares:

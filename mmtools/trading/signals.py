@@ -53,15 +53,18 @@ class Variance:
     adds up to more the oftener the feed speaks.
     """
 
-    __slots__ = ("_began_ms", "_from", "_last", "_second", "_squares")
+    __slots__ = ("_began_ms", "_from", "_last", "_read", "_second", "_squares")
 
     def __init__(self, constant_s: float) -> None:
         self._squares = Decayed(constant_s)
+        self._read: tuple[int, float] | None = None
+        """When it was last read and what was read, while that is still true: whoever decides asks more than once."""
         self._began_ms: int | None = None
         self._second = self._from = self._last = 0
 
     def moved(self, to: int, now_ms: int) -> None:
         """The price is `to` now; the first call begins the history."""
+        self._read = None
         if self._began_ms is None:
             self._began_ms, self._from, self._last = now_ms, to, to
         second = (now_ms - self._began_ms) // 1000
@@ -76,9 +79,13 @@ class Variance:
         """Return the variance per second, corrected for the time before it began; None before a second has gone by."""
         if self._began_ms is None or now_ms - self._began_ms < 1000:
             return None
+        if self._read is not None and self._read[0] == now_ms:
+            return self._read[1]
         constant_ms = self._squares.constant_ms
         weight = constant_ms / 1000.0 * -math.expm1((self._began_ms - now_ms) / constant_ms)
-        return max(0.0, self._squares.read(now_ms)) / weight
+        variance = max(0.0, self._squares.read(now_ms)) / weight
+        self._read = (now_ms, variance)
+        return variance
 
 
 Decrease = tuple[bool, int, int, int]
@@ -261,8 +268,10 @@ class MarketView:
 
     def in_gap(self, now_ms: int, max_gap_ms: int) -> bool:
         """Whether the feed is lost or has been silent for too long; a market that never spoke has no gap yet, only no book."""
+        if not self.connected:
+            return True
         silent_ms = self.silent_ms(now_ms)
-        return not self.connected or (silent_ms is not None and silent_ms > self.gap_limit_ms(max_gap_ms))
+        return silent_ms is not None and silent_ms > max_gap_ms and silent_ms > self.gap_limit_ms(max_gap_ms)
 
     def snapshots_only(self) -> bool:
         """Whether this market has spoken in `book` frames and prints alone."""
@@ -294,6 +303,8 @@ class MarketView:
         0 where nobody looks that often: between two books a minute apart, or while the feed was lost, the mid may have walked.
         """
         farthest = 0
+        if not self._mids or self._mids[-1][0] <= now_ms - SWEEP_MS:
+            return 0.0
         if self.mark is not None and not (self.snapshots_only() and self._book_interval_ms() > SLOW_BOOKS_MS):
             # The newest mid is the mark; each one held until the next came, so the first that is too old still held within the second.
             for at_ms, mid in reversed(self._mids):
@@ -304,7 +315,7 @@ class MarketView:
 
     def sweep(self, now_ms: int) -> int:
         """Return at how many prices takers of one side traded within the last second."""
-        if not self._swept:
+        if not self._swept or self._swept[-1][0] <= now_ms - SWEEP_MS:
             return 0
         prices = {price for at_ms, price in self._swept if at_ms > now_ms - SWEEP_MS}
         bought = sum(price > 0 for price in prices)
