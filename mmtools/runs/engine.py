@@ -6,7 +6,6 @@ instant. It writes the journal before it acts, and decides nothing about quoting
 
 import random
 import time
-from bisect import bisect_left
 from enum import StrEnum
 
 from mmtools import units
@@ -133,22 +132,22 @@ class Engine:
 
     def skim(self, tape: Tape) -> Status:
         """As `run`, on a feed that is a tape and with nobody watching: rows that move no touch cost next to nothing."""
-        times, skimmer, counts = tape.times, Skimmer(tape, self.markets), self.counts
-        at, rows = 0, len(times)
-        self._begin(times[0] if rows else self.fold.last_ms)
-        while at < rows:
-            ms = times[at]
+        skimmer, counts = Skimmer(tape, self.markets), self.counts
+        self._begin(self.fold.last_ms if skimmer.next_ms == NEVER else skimmer.next_ms)
+        while (ms := skimmer.next_ms) != NEVER:
             if ms > self.now_ms and not self._advance(ms):
                 break
-            calm = skimmer.skim(at, bisect_left(times, self._due_ms(), at))
-            if calm > at:
-                counts.frames += calm - at
-                counts.level_changes += 2 * (calm - at)
-                at, self.now_ms = calm, times[calm - 1]
-            elif all(self._take(ms, *row) for row in skimmer.loud(at)):
-                at += 1
-            else:
-                break
+            calm = skimmer.skim(self._due_ms())
+            if calm:
+                counts.frames += calm
+                counts.level_changes += 2 * calm
+                self.now_ms = max(self.now_ms, skimmer.last_ms)
+                continue
+            place = 0
+            for kind, place, a, b in skimmer.loud():
+                if not self._take(ms, kind, place, a, b):
+                    return self._finish()
+                skimmer.settle(place)
         return self._finish()
 
     def _take(self, ms: int, kind: int, market: int, a: int, b: int) -> bool:
