@@ -209,7 +209,7 @@ class Rebalance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     size: Shares
 
 
-class SideNumbers(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class SideNumbers(msgspec.Struct, frozen=True, gc=False):
     """How one side came to its price and size, in the order in which it happened. Prices in ticks in YES terms, sizes in millionths."""
 
     wish: float

@@ -222,6 +222,8 @@ class Maker:
         return self._decide(desks, now_ms)
 
     def _decide(self, desks: Sequence[Desk], now_ms: int) -> list[ev.Action]:
+        if len(desks) == 1:
+            return self._decide_one(desks[0], now_ms)
         return [action for desk in desks for action in self._decide_one(desk, now_ms)]
 
     def _decide_one(self, desk: Desk, now_ms: int) -> list[ev.Action]:
@@ -231,9 +233,12 @@ class Maker:
         wanted = Plan.nothing(why) if why is not None else self._plan(desk, now_ms)
         decision = desk.decision = wanted.decision(desk, self.account, now_ms)
         self._count(decision)
-        changes = [change for side in wanted.order for change in self._change(desk, side, wanted, decision, now_ms)]
+        first, second = wanted.order
+        changes = self._change(desk, first, wanted, decision, now_ms)
+        changes += self._change(desk, second, wanted, decision, now_ms)
         actions += self._note(desk, decision, now_ms, acting=bool(changes))
-        actions += self._rebalanced(desk, wanted.rebalance) + changes
+        actions += self._rebalanced(desk, wanted.rebalance)
+        actions += changes
         if why is None:
             actions += self._merge(desk, wanted)
         return actions
@@ -241,7 +246,8 @@ class Maker:
     def _look_at_regime(self, desk: Desk, now_ms: int) -> list[ev.Action]:
         before = desk.watch.stance
         halted = None if self.latched is None else self.latched.value
-        if not desk.watch.look(desk.view, now_ms, halted=halted, exit_cause=self._exit_cause(desk, now_ms)):
+        exit_cause = self._exit_cause(desk, now_ms) if self.reduce_only or desk.market.end_ms is not None else None
+        if not desk.watch.look(desk.view, now_ms, halted=halted, exit_cause=exit_cause):
             return []
         return [ev.RegimeChanged(desk.place, before, desk.watch.stance)]
 
@@ -341,6 +347,9 @@ class Maker:
 
     def _merge(self, desk: Desk, wanted: Plan) -> list[ev.Action]:
         """Merge pairs that no order needs, when cash is too short to buy both sides."""
+        position = self.account.positions[desk.place]
+        if position.yes < desk.market.min_size or position.no < desk.market.min_size:
+            return []
         book = desk.view.book
         both = pay(ONE - (book.best_ask - book.best_bid) * book.tick, desk.order_size)
         if desk.merging or self.account.free >= both + SLACK:
@@ -361,7 +370,7 @@ class Maker:
         return Shares(min(free, desk.stock(outcome, self.account) - wanted.sold(outcome)))
 
     def _count(self, decision: ev.Decision) -> None:
-        for side in decision.sides:
+        for side in (decision.bid, decision.ask):
             if isinstance(side, Quote):
                 self.decided += 1
             else:

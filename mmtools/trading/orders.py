@@ -62,16 +62,16 @@ def route(
     leave to the side; selling what we own uses it up but is not held back by it.
     """
     owned = Outcome.YES if side is Side.SELL else Outcome.NO
-    sold = units.lots(min(size, stock))
+    sold = units.lots(size if size < stock else stock) if stock >= min_size else Shares(0)
     if sold < min_size:
         sold = Shares(0)
-    bought = units.lots(min(size, room) - sold)
-    legs = []
+    bought = units.lots((size if size < room else room) - sold)
+    legs: tuple[Leg, ...] = ()
     if sold:
-        legs.append(Leg(owned, Side.SELL, yes_price(owned, price), sold, sold, keep))
+        legs = (Leg(owned, Side.SELL, yes_price(owned, price), sold, sold, keep),)
     if bought >= min_size:
-        legs.append(Leg(owned.other, Side.BUY, yes_price(owned.other, price), bought, bought, keep))
-    return tuple(legs)
+        legs += (Leg(owned.other, Side.BUY, yes_price(owned.other, price), bought, bought, keep),)
+    return legs
 
 
 def stretched(legs: Sequence[Leg], net_room: int, room: int, stock: int) -> tuple[Leg, ...]:

@@ -5,7 +5,7 @@ far limits go is `risk`'s; here they meet. Called by `maker` alone, tens of thou
 objects, and asks nothing twice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, zip_longest
 from typing import Self
@@ -223,40 +223,48 @@ class Planner:
 
         bands_from: where the margins of bands count from, in ticks: the reservation price, moved as far as adjustments moved the wish.
         """
-        ladder_of, caps, stand, bid = self.desk.rungs(), self.caps, self.stand, side is Side.BUY
-        net_room = caps.net_room(side, stand)
-        size = self._size(side, ladder_of[0], net_room)
+        rungs, caps, bid = self.desk.rungs(), self.caps, side is Side.BUY
+        net_room = caps.net_room(side, self.stand)
+        size = self._size(side, rungs[0], net_room)
         stock = self.desk.stock(Outcome.NO if bid else Outcome.YES, self.account)
-        room, why = (Shares(0), Why.NO_LEGAL_PRICE) if first is None else caps.room(side, first * self.tick, stand)
-        self.sides[side] = ev.SideNumbers(
-            wish=wish, closest=self.closest[side], first=first, size=size, room=room, cap=why, net_room=net_room, stock=stock
-        )
+        room, why = (Shares(0), Why.NO_LEGAL_PRICE) if first is None else caps.room(side, first * self.tick, self.stand, net_room)
+        self.sides[side] = ev.SideNumbers(wish, self.closest[side], first, size, room, why, net_room, stock)
         if first is None:
             return (), _SKIPPED[Why.NO_LEGAL_PRICE]
-        if ladder_of[0].size < self.min_size:
+        if rungs[0].size < self.min_size:
             return (), _SKIPPED[Why.BELOW_MINIMUM]
         if size < self.min_size:
             why = caps.net_why
         if self.low_balance:
             room, why = Shares(0), Why.LOW_BALANCE
+        if len(rungs) == 1 and rungs[0].near is None:
+            if not self.book.queue_known(bid, first):
+                return (), _SKIPPED[Why.UNKNOWN_QUEUE]
+            wanted = size if size < net_room else net_room
+            return route(side, Price(first * self.tick), wanted, room, stock, self.min_size), _SKIPPED[why]
+        return self._ladder(side, ladder(side, first, wish, rungs), bands_from, room, net_room, stock, why)
+
+    def _ladder(
+        self, side: Side, prices: Sequence[int], bands_from: float, room: Shares, net_room: Shares, stock: Shares, why: Why
+    ) -> tuple[Legs, Skipped]:
+        """Return the legs of several rungs, or of one with a band; each takes from what limits and stock leave to the next."""
+        rungs, bid = self.desk.rungs(), side is Side.BUY
         legs: Legs = ()
-        for rung, at in zip(ladder_of, ladder(side, first, wish, ladder_of), strict=True):
+        for rung, at in zip(rungs, prices, strict=True):
             if not 1 <= at < self.book.top:
                 break
             if not self.book.queue_known(bid, at):
                 why = Why.UNKNOWN_QUEUE
                 continue
-            wanted = Shares(min(self._size(side, rung, net_room), net_room))
+            size = Shares(min(self._size(side, rung, net_room), net_room))
             keep = ORDINARY if rung.near is None or rung.far is None else self._band(side, rung, rung.near, rung.far, bands_from)
-            routed = route(side, Price(at * self.tick), wanted, room, stock, self.min_size, keep=keep)
+            routed = route(side, Price(at * self.tick), size, room, stock, self.min_size, keep=keep)
             for leg in routed:
                 room, net_room = Shares(max(0, room - leg.size)), Shares(net_room - leg.size)
                 if leg.side is Side.SELL:
                     stock = Shares(stock - leg.size)
             legs += routed
-        if ladder_of[0].near is not None:
-            legs = stretched(legs, net_room, room, stock)
-        return legs, _SKIPPED[why]
+        return stretched(legs, net_room, room, stock), _SKIPPED[why]
 
     def _band(self, side: Side, rung: Rung, near: float, far: float, bands_from: float) -> Keep:
         """Return which resting order may serve as a rung that has a band."""
@@ -274,8 +282,13 @@ class Planner:
 
     def _pay(self, wished: Mapping[Side, Legs], order: tuple[Side, Side], money: int) -> Mapping[Side, Legs]:
         """Return the legs that money can pay: the first level of both sides before the second of either."""
-        if not self.desk.refused and sum(leg.cost for legs in wished.values() for leg in legs) <= money:
-            return wished
+        if not self.desk.refused:
+            left = money
+            for legs in wished.values():
+                for leg in legs:
+                    left -= leg.cost
+            if left >= 0:
+                return wished
         paid: dict[Side, Legs] = dict.fromkeys(order, ())
         levels = {side: [tuple(legs) for _, legs in groupby(wished[side], key=lambda leg: leg.yes_price)] for side in order}
         for both in zip_longest(*(levels[side] for side in order), fillvalue=()):

@@ -95,7 +95,7 @@ class Watch:
         if params.event_cool_off_s == 0 or view.fault is not None:
             return None
         jump = view.jump(now_ms)
-        if jump >= params.event_jump_ticks:
+        if jump and jump >= params.event_jump_ticks:
             usual = view.usual_volatility
             if usual is None or jump >= params.event_jump_sigmas * usual:
                 return view.moved_ms, f"the mid moved {jump:g} ticks within a second"

@@ -155,14 +155,14 @@ class Caps:
         less.net, less.net_why = Shares(int(self.net * part)), Why.TAPERED
         return less
 
-    def room(self, side: Side, price: int, stand: Stand) -> tuple[Shares, Why]:
+    def room(self, side: Side, price: int, stand: Stand, net_room: Shares | None = None) -> tuple[Shares, Why]:
         """Return how much one side may buy in all at a price in YES terms if everything fills, and the cap that binds first.
 
-        Resting orders of the side are part of the room: they are what it is used for.
+        Resting orders of the side are part of the room: they are what it is used for. net_room: that of the side, if known already.
         """
         held, lost_per_share = (stand.yes, price) if side is Side.BUY else (stand.no, ONE - price)
         room, why = self.position - held, Why.POSITION_CAP
-        net = self.net_room(side, stand)
+        net = self.net_room(side, stand) if net_room is None else net_room
         if net < room:
             room, why = net, self.net_why
         if self.event is not None:
@@ -171,11 +171,12 @@ class Caps:
             left = (self.event - stand.elsewhere - owed) * ONE // lost_per_share
             if left < room:
                 room, why = Shares(left), Why.EVENT_CAP
-        return Shares(max(room, 0)), why
+        return Shares(room if room > 0 else 0), why
 
     def net_room(self, side: Side, stand: Stand) -> Shares:
         """Return how much one side may trade in all, selling what we own included: the net cap limits a bet, not spending."""
-        return Shares(max(self.net - (stand.yes - stand.no) * side.sign, 0))
+        room = self.net - (stand.yes - stand.no) * side.sign
+        return Shares(room if room > 0 else 0)
 
 
 def _usdc(amount: int) -> str:
