@@ -267,8 +267,13 @@ class Engine:
     def _hear(self, event: ev.Event) -> None:
         """Journal what happened, ask the maker, journal what it wants, do it."""
         now_ms = self.now_ms
-        if not (self._counts_only and self._count_event(event)):
-            self._journal_event(event)
+        if self._counts_only:
+            if not self._count_event(event):
+                self._journal_event(event)
+            for action in self.maker.on(event, now_ms):
+                self._do(action)
+            return
+        self._journal_event(event)
         began = time.perf_counter_ns()
         actions = self.maker.on(event, now_ms)
         took = time.perf_counter_ns() - began

@@ -9,6 +9,7 @@ import msgspec
 
 from mmtools.trading.market import Fill, Order, Outcome, Quote, Skipped, Why
 from mmtools.trading.markouts import Measured
+from mmtools.trading.quoting import Adjustments, Inputs, Unsnapped
 from mmtools.trading.regime import Regime, Stance
 from mmtools.units import Price, Shares, Usdc
 
@@ -270,6 +271,51 @@ class Numbers(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return (self.model_ask - self.model_bid) / 2
 
 
+class Thought(msgspec.Struct, frozen=True, gc=False):
+    """What a decision was made of, as it lay at hand. Most decisions are read by nobody: `numbers` sorts it for those who do."""
+
+    model: str
+    fair_value: str
+    sigma_short: float | None
+    sigma_long: float | None
+    inputs: Inputs
+    unsnapped: Unsnapped
+    adjustments: Adjustments
+    evidence: tuple[float, float] | None
+    rewards_reason: str | None
+    taper: float
+    concession: int
+    bid: SideNumbers | None
+    ask: SideNumbers | None
+
+    def numbers(self) -> Numbers:
+        inputs, unsnapped, adjustments = self.inputs, self.unsnapped, self.adjustments
+        return Numbers(
+            model=self.model,
+            fair=inputs.fair,
+            fair_value=self.fair_value,
+            mid=inputs.mid,
+            inventory=inputs.inventory,
+            sigma_short=self.sigma_short,
+            sigma_long=self.sigma_long,
+            sigma=inputs.sigma,
+            tau_s=inputs.tau_s,
+            skew=inputs.fair - unsnapped.reservation,
+            reservation=unsnapped.reservation,
+            model_bid=unsnapped.bid,
+            model_ask=unsnapped.ask,
+            toxicity=adjustments.toxicity,
+            toxicity_zscore=None if self.evidence is None else self.evidence[1],
+            rewards=adjustments.rewards,
+            rewards_reason=self.rewards_reason,
+            trend=adjustments.trend,
+            taper=self.taper,
+            concession=self.concession,
+            bid=self.bid,
+            ask=self.ask,
+        )
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Both sides of one market at one time, and the numbers they came from.
 
@@ -285,12 +331,17 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tick: Price
     regime: Regime
     net: Shares
-    numbers: Numbers | None
+    thought: Thought | None
     """None where no model ran, because a gate said no."""
     cause: Cause | None = None
     """Why a side sells for its own sake, if one does."""
     money: Usdc
     """What this market might have spent."""
+
+    @property
+    def numbers(self) -> Numbers | None:
+        """What the model and its adjustments made of the market; None where no model ran."""
+        return None if self.thought is None else self.thought.numbers()
 
     @property
     def sides(self) -> tuple[Quote | Skipped, Quote | Skipped]:

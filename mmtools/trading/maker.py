@@ -379,7 +379,7 @@ class Maker:
     def _note(self, desk: Desk, decision: ev.Decision, now_ms: int, *, acting: bool) -> list[ev.Action]:
         """Tell of a decision when it or its reason changed, once a minute, and whenever an order is sent or taken back by it."""
         actions: list[ev.Action] = []
-        if decision.numbers is not None and decision.numbers.half_spread < 0.5 and not desk.told_of_touch:
+        if not desk.told_of_touch and decision.thought is not None and decision.thought.unsnapped.half_spread < 0.5:
             desk.told_of_touch = True
             actions.append(
                 ev.Warn(desk.place, f"the spread wished for is below the tick of {text(decision.tick)}: the touch is what it comes to")

@@ -37,7 +37,7 @@ class Plan:
     legs: dict[Side, Legs] = field(default_factory=lambda: {Side.BUY: (), Side.SELL: ()})
     """Of every level, best level first."""
     quotes: dict[Side, Quote | Skipped] = field(default_factory=dict)
-    numbers: ev.Numbers | None = None
+    thought: ev.Thought | None = None
     closest: dict[Side, int] = field(default_factory=dict)
     """The prices in YES terms, in millionths, beyond which an order would stand through fair value; empty where nothing is wanted."""
     money: int = 0
@@ -66,7 +66,7 @@ class Plan:
             tick=book.tick,
             regime=desk.watch.stance.regime,
             net=account.positions[desk.place].net,
-            numbers=self.numbers,
+            thought=self.thought,
             cause=None if self.rebalance is None else self.rebalance.cause,
             money=Usdc(self.money),
         )
@@ -107,7 +107,21 @@ class Planner:
             self._wind_down(plan)
         else:
             self._quote(plan, model, adjusted(model, adjustments), money)
-        plan.numbers = self._numbers(model, adjustments)
+        plan.thought = ev.Thought(
+            self.params.model,
+            self.fair_value,
+            self.sigma_short,
+            self.sigma_long,
+            self.inputs,
+            model,
+            adjustments,
+            self.desk.toxicity.evidence(self.now_ms, self.tick),
+            None if self.farming is None else self.farming.reason,
+            self.taper,
+            self.desk.watch.concession(self.now_ms),
+            self.sides.get(Side.BUY),
+            self.sides.get(Side.SELL),
+        )
         return plan
 
     def _quote(self, plan: Plan, model: Unsnapped, wish: Unsnapped, money: Usdc) -> None:
@@ -187,33 +201,6 @@ class Planner:
             market_half_spread=market_half_spread,
             # Our fills earn about the touch, and then what the market does: what is missing was lost to those who knew.
             adverse_ticks=None if markout is None else max(0.0, market_half_spread - markout),
-        )
-
-    def _numbers(self, model: Unsnapped, adjustments: Adjustments) -> ev.Numbers:
-        inputs = self.inputs
-        return ev.Numbers(
-            model=self.params.model,
-            fair=inputs.fair,
-            fair_value=self.fair_value,
-            mid=inputs.mid,
-            inventory=inputs.inventory,
-            sigma_short=self.sigma_short,
-            sigma_long=self.sigma_long,
-            sigma=inputs.sigma,
-            tau_s=inputs.tau_s,
-            skew=inputs.fair - model.reservation,
-            reservation=model.reservation,
-            model_bid=model.bid,
-            model_ask=model.ask,
-            toxicity=adjustments.toxicity,
-            toxicity_zscore=self.desk.toxicity.zscore(self.now_ms, self.tick),
-            rewards=adjustments.rewards,
-            rewards_reason=None if self.farming is None else self.farming.reason,
-            trend=adjustments.trend,
-            taper=self.taper,
-            concession=self.desk.watch.concession(self.now_ms),
-            bid=self.sides.get(Side.BUY),
-            ask=self.sides.get(Side.SELL),
         )
 
     # ---- limits

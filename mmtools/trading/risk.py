@@ -73,10 +73,18 @@ class Limits:
         """The largest drawdown so far."""
         self.last = Usdc(0)
         """The total when it was last looked at: what the next day begins with."""
+        self._day_ends_ms = 0
 
     def restore(self, *, day: int, day_began_at: Usdc, peak: Usdc, deepest: Usdc, last: Usdc) -> None:
         """Go on from what an earlier process of the same run had seen."""
         self.day, self.day_began_at, self.peak, self.deepest, self.last = day, day_began_at, peak, deepest, last
+
+    def _new_day(self, day: int) -> None:
+        if self.day is None:
+            self.day = day
+        elif day > self.day:
+            self.day, self.day_began_at = day, self.last
+        self._day_ends_ms = (self.day + 1) * DAY_MS
 
     def clear(self, total: Usdc) -> None:
         """A person looked and said go on: losses count anew from here."""
@@ -84,15 +92,14 @@ class Limits:
 
     def check(self, total: Usdc, now_ms: int) -> Breach | None:
         """Take notice of the total; return the limit that it breaks, if any."""
-        day = now_ms // DAY_MS
-        if self.day is None:
-            self.day = day
-        elif day > self.day:
-            self.day, self.day_began_at = day, self.last
+        if now_ms >= self._day_ends_ms:
+            self._new_day(now_ms // DAY_MS)
         self.last = total
-        self.peak = max(self.peak, total)
-        self.deepest = max(self.deepest, Usdc(self.peak - total))
+        if total > self.peak:
+            self.peak = total
         lost, fallen = self.day_began_at - total, self.peak - total
+        if fallen > self.deepest:
+            self.deepest = Usdc(fallen)
         if self._max_daily_loss is not None and lost >= self._max_daily_loss:
             return Breach(Why.DAILY_LOSS, f"lost {_usdc(lost)} since 00:00 UTC; max_daily_loss is {_usdc(self._max_daily_loss)}")
         if self._max_drawdown is not None and fallen >= self._max_drawdown:
