@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmtools.trading.market import Market
-from mmtools.units import ONE, Price, Shares, text
+from mmtools.units import ONE, Price, Shares, parse, text
 from mmtools.venues.tape import BadFrame, Decoder, Tape
 from mmtools.venues.venue import Feed, Kind, Row
 
@@ -261,6 +261,36 @@ def test_wanted_markets_are_numbered_anew_and_the_others_are_silent() -> None:
     frame = price_change(change(SNOW.yes_token, "BUY", "0.3", "4"), market="0xsn")
     assert [place for _, _, place, _, _ in rows(frame, decoder)] == [0, 0, 0]
     assert Decoder([RAIN, SNOW]).markets == (RAIN, SNOW)
+
+
+# Amounts
+
+
+@given(st.one_of(st.from_regex(r"-?[0-9]{0,16}\.?[0-9]{0,8}", fullmatch=True), st.text(max_size=6)))
+@example("198.25")
+@example("5.")
+@example(".48")
+@example(".")
+@example("0.0000001")
+@example("1.5000000")
+@example("1.-5")
+@example("²")
+@example("١٢")
+@example("1_0")
+@example(" 7")
+@example("0000000000000007")
+@example("000000000000000007")
+def test_a_size_is_what_the_units_read_and_no_other_text_is_one(written: str) -> None:
+    frame = price_change(change(YES, "BUY", "0.3", written))
+    try:
+        amount = parse(written)
+    except ValueError:
+        amount = -1
+    if 0 <= amount <= 10**18:
+        assert said(rows(frame))[1] == (Kind.BID, 300_000, amount)
+    else:
+        with pytest.raises(BadFrame):
+            rows(frame)
 
 
 # What is refused

@@ -104,6 +104,22 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _decode_changes = msgspec.json.Decoder(_Changes).decode
 
 
+_MILLIONTHS = (1_000_000, 100_000, 10_000, 1_000, 100, 10, 1)
+"""What the last digit stands for, by the number of decimals."""
+
+
+def _plain(text: str) -> int | None:
+    """Return what `units.parse` does of a text of the common kind, in a third of its time; None for any other.
+
+    On a busy feed one frame in four names a size that was never heard of before.
+    """
+    whole, point, fraction = text.partition(".")
+    digits = whole + fraction
+    if not (0 < len(whole) <= 15 and len(fraction) <= 6 and (fraction or not point) and digits.isdigit() and digits.isascii()):
+        return None
+    return int(digits) * _MILLIONTHS[len(fraction)]
+
+
 class _Amounts(dict[str, int]):
     """Decimal text -> millionths from 0 to `most`. Most texts recur, and a dict that fills itself is faster than a cached call."""
 
@@ -111,10 +127,12 @@ class _Amounts(dict[str, int]):
         self._what, self._most = what, most
 
     def __missing__(self, text: str) -> int:
-        try:
-            amount = units.parse(text)
-        except ValueError as e:
-            raise BadFrame(f"{self._what}: {shown(str(e))}") from None
+        amount = _plain(text)
+        if amount is None:
+            try:
+                amount = units.parse(text)
+            except ValueError as e:
+                raise BadFrame(f"{self._what}: {shown(str(e))}") from None
         if not 0 <= amount <= self._most:
             raise BadFrame(f"{self._what} {shown(text)} is not between 0 and {units.text(self._most)}")
         if len(self) >= 4_096:  # a live feed never ends
