@@ -103,17 +103,18 @@ def _params(state: "StateDir", run: str) -> dict[str, Any]:
 
 
 def _listing(state: "StateDir") -> cli.Report:
-    from mmtools.runs import reading
+    from mmtools.runs import notation, reading
 
     lines = [_line(state, run) for run in reading.runs(state)]
-    return cli.Report(document={"schema": "mmtools.runs/1", "runs": lines}, text=(lambda: _table(lines)) if lines else "no runs yet")
+    table = notation.table(["run", "status", "feed", "fills", "total"], [_row(line) for line in lines], "<<<<<")
+    return cli.Report(document={"schema": "mmtools.runs/1", "runs": lines}, text=table if lines else "no runs yet")
 
 
-def _table(lines: list[dict[str, Any]]) -> str:
-    from tabulate import tabulate
-
-    rows = [[d["run_id"], d["status"], d["feed"], d["fills"] and d["fills"]["count"], d["pnl"] and d["pnl"]["total"]] for d in lines]
-    return tabulate(rows, headers=["run", "status", "feed", "fills", "total"], missingval="?", disable_numparse=True)
+def _row(line: dict[str, Any]) -> list[str]:
+    """Return the cells of a run's line; "?" for what is not known."""
+    fills, pnl = line["fills"], line["pnl"]
+    cells = (line["run_id"], line["status"], line["feed"], fills and str(fills["count"]), pnl and pnl["total"])
+    return [cell or "?" for cell in cells]
 
 
 def _line(state: "StateDir", run: str) -> dict[str, Any]:
