@@ -392,16 +392,16 @@ class Engine:
     def _look(self) -> bool:
         """Do what people ask for, or asked for at this frame in an earlier process; False when that ends the run."""
         frame = self.counts.frames
-        asked = list(self.watcher.repeated(frame))
+        asked = self.watcher.repeated(frame)
         if self.stop_asked is not None:
             if self.journal.repeating():
                 # What an earlier process wrote is not caught up with yet: to leave now changes nothing.
                 self.status = Status.STOPPED
                 return False
-            asked.append(self.stop_asked)
+            asked = [*asked, self.stop_asked]
         elif frame % self._look_every == 0 and not self.journal.repeating():
-            asked += self.watcher.look(self)
-        return all(self._obey(intervention) for intervention in asked)
+            asked = [*asked, *self.watcher.look(self)]
+        return not asked or all(self._obey(intervention) for intervention in asked)
 
     def _obey(self, asked: Intervention) -> bool:
         """Journal what a person asks for and do it; False when that ends the run."""

@@ -127,6 +127,8 @@ class MarketView:
         self._alive_ms = 0
         self._full: Book | None = None
         self._touch: tuple[int, int, Why | None] = (0, self.book.top, self.fault)
+        self._seen: tuple[int, int, bool, bool] | None = None
+        """What the fault follows from, as of the last frame's end."""
         self._mids: deque[tuple[int, int]] = deque()
         self._variance = Variance(VOLATILITY_S)
         self._long_variance = Variance(LONG_VOLATILITY_S)
@@ -158,8 +160,9 @@ class MarketView:
     def level(self, bid: bool, price: int, size: int, now_ms: int) -> None:
         """A level holds `size` now. A price off the grid means that the tick got finer: a new epoch begins."""
         book = self._full or self.book
-        at, off = divmod(price, book.tick)
-        if off:
+        tick = book.tick
+        at = price // tick
+        if at * tick != price:
             if not self._refine(price):
                 self.off_grid += 1
                 return
@@ -193,6 +196,10 @@ class MarketView:
         book = self.book
         if not book.complete and self._epoch_began_ms is not None and now_ms - self._epoch_began_ms >= BOOK_BY_CHANGES_MS:
             book.complete = True
+        seen = (book.best_bid, book.best_ask, book.complete, self._touch_unseen)
+        if seen == self._seen:
+            return False
+        self._seen = seen
         self.fault = Why.BOOK_INCOMPLETE if self._touch_unseen else book.fault()
         touch = (book.best_bid, book.best_ask, self.fault)
         if touch == self._touch:
@@ -399,6 +406,7 @@ class MarketView:
         self.book = Book(tick)
         self.fault = Why.BOOK_INCOMPLETE
         self._touch = (0, self.book.top, self.fault)
+        self._seen = None
         self.epoch += 1
         self._epoch_began_ms = None
         self._full = None
@@ -427,6 +435,12 @@ class MarketView:
 
         A stated touch that is better than ours is a level we never saw; what lies before it is not empty but unknown.
         """
+        book, tick = self.book, self.book.tick
+        if stated_bid == book.best_bid * tick and stated_ask == book.best_ask * tick:
+            self._touch_unseen = False
+            self._touch_stated += 1
+            self._touch_agreed += 1
+            return
         for stated in (stated_bid, stated_ask):
             if stated >= 0 and stated % self.book.tick and not self._refine(stated):
                 self.off_grid += 1
