@@ -33,6 +33,8 @@ INFORMED = Synthetic(informed_share=0.9, trades_per_minute=20, volatility_ticks=
 class Decisions(MemoryJournal):
     """Keeps by how many ticks each decision that was written widened the quotes."""
 
+    keeps = True
+
     def __init__(self) -> None:
         self.widened: list[float] = []
 

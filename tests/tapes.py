@@ -123,6 +123,8 @@ class CountedFeed:
 class Kept(MemoryJournal):
     """A journal in memory that can be looked at."""
 
+    keeps = True
+
     def __init__(self) -> None:
         self.records: list[Record] = []
 

@@ -28,6 +28,8 @@ FACTS: Record = {"event": "e", "accepting": True}
 class Journal(MemoryJournal):
     """Keeps its records for the test to look at."""
 
+    keeps = True
+
     def __init__(self) -> None:
         self.records: list[Record] = []
 

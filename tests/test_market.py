@@ -1,7 +1,5 @@
 """The nouns refuse what must not exist, and turning between token terms and YES terms loses nothing."""
 
-from dataclasses import FrozenInstanceError
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -107,7 +105,7 @@ def test_an_order_or_a_quote_of_nothing_cannot_exist(size: int) -> None:
 
 
 def test_records_cannot_be_changed() -> None:
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError, match="immutable"):
         order().size = Shares(1)  # type: ignore[misc]
 
 

@@ -177,7 +177,7 @@ def test_level_rows_before_the_first_book_are_held_back_but_prints_are_not() -> 
 
     with WebSocketServer(script) as server:
         rows = said(until(feed_of(server), has(Kind.END)))
-    assert rows[:4] == [(Kind.FRAME, 0, 1, 0), (Kind.FRAME, 0, 0, 0), (Kind.SOLD, 0, 450_000, 4_000_000), (Kind.FRAME, 0, 0, 1)]
+    assert rows[:4] == [(Kind.FRAME, 0, 1, 0), (Kind.FRAME, 0, 0, 2), (Kind.SOLD, 0, 450_000, 4_000_000), (Kind.FRAME, 0, 0, 1)]
     assert rows[4] == (Kind.BOOK, 0, 0, 0)
 
 

@@ -187,8 +187,12 @@ def print_rows(at_ms: int, taker: Side, at: str, size: float, *, place: int = 0)
     return [(at_ms, Kind.FRAME, place, 0, 0), (at_ms, kind, place, parse(at), units.of(size))]
 
 
+class _Told(MemoryJournal):
+    keeps = True
+
+
 def engine(markets: Sequence[Market], rows: Sequence[Row], params: Params, watcher: Watcher | None = None) -> Engine:
-    """Return an engine over these rows that keeps no journal."""
+    """Return an engine over these rows that makes every record for its watcher, and keeps none."""
     head = {
         "kind": "run",
         "schema": SCHEMA,
@@ -196,4 +200,4 @@ def engine(markets: Sequence[Market], rows: Sequence[Row], params: Params, watch
         "markets": [records.market_record(m) for m in markets],
         "capital": units.text(units.of(params.capital)),
     }
-    return Engine(feed=ListFeed(markets, rows), params=params, journal=MemoryJournal(), watcher=watcher, head=head)
+    return Engine(feed=ListFeed(markets, rows), params=params, journal=_Told(), watcher=watcher, head=head)

@@ -351,4 +351,3 @@ class Planner:
 def _owned(side: Side) -> Outcome:
     """Return the token that a side sells: YES for an ask, NO for a bid."""
     return Outcome.YES if side is Side.SELL else Outcome.NO
-

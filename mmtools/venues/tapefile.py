@@ -59,7 +59,7 @@ class Tape:
     times: "array[int]" = field(init=False, default_factory=lambda: array("q"), repr=False)
     codes: "array[int]" = field(init=False, repr=False)
     sizes: "array[int]" = field(init=False, default_factory=lambda: array("q"), repr=False)
-    _stated: list[tuple[int, int] | None] = field(init=False, repr=False)
+    _stated: list[tuple[int, int] | None] = field(init=False, repr=False, compare=False)
     """The touch that each market's last frame stated."""
 
     def __post_init__(self) -> None:
@@ -186,7 +186,7 @@ def folder() -> Path | None:
     """Return where tapes are kept: `$XDG_CACHE_HOME/mmtools/tapes`, else under `~/.cache`; None for a user without a home."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # as the specification of these folders asks
-        home = os.path.expanduser("~")
+        home = os.environ.get("HOME", "")
         if not os.path.isabs(home):
             return None
         base = os.path.join(home, ".cache")
