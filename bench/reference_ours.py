@@ -114,7 +114,7 @@ def play(tape: Columns, tick: int) -> Fills:
     times, codes, sizes = tape.times, tape.codes, tape.sizes
     if codes.itemsize != 4:
         raise ValueError("the reference strategy plays tapes of one market")
-    kinds, marks = _bytes_of(codes)
+    marks = bytearray()
     find, rfind = marks.find, marks.rfind
     yes, no = Token(0), Token(1)
     yes_bid, yes_ask, no_bid, no_ask = yes.bid, yes.ask, no.bid, no.ask
@@ -151,7 +151,7 @@ def play(tape: Columns, tick: int) -> Fills:
             order.mark = mark = price >> 4 & 255
             at = -1
             if not is_inside:
-                at = rfind(mark, book_row, row)
+                at = rfind(mark, 0, row)
                 while at >= 0 and codes[at] | WHOLE != code:
                     at = rfind(mark, book_row, at)
             order.ahead = sizes[at] if at >= 0 else 0
@@ -200,66 +200,64 @@ def play(tape: Columns, tick: int) -> Fills:
                     requote(due_ms)
                 due_ms = due_ms + LATENCY_MS if under_way else timer_ms
 
-    row = -1
-    for between in kinds.translate(LOOKED_AT).split(b"\1")[:-1]:
-        row += len(between) + 1
-        ms = times[row]
-        if due_ms < ms:
-            advance(ms, row)
-        last_row = row
-        code = codes[row]
-        price = code >> 12
-        kind = code & 31
-        if kind == END:
-            best_bid, best_ask = (price, sizes[row]) if price != NONE else _touch_of_book(tape, book_row, row)
-            if best_ask <= yes_bid.price:
-                filled(yes_bid, ms)
-            if best_ask <= no_bid.price:
-                filled(no_bid, ms)
-            if best_bid >= yes_ask.price:
-                filled(yes_ask, ms)
-            if best_bid >= no_ask.price:
-                filled(no_ask, ms)
-        elif kind == BOOK:
-            book_row = row
-        else:
-            order = hit_by[kind]
-            if price == order.price:
-                ahead, size = order.ahead, sizes[row]
-                if ahead >= size:
-                    code, mark = order.code, order.mark
-                    at = find(mark, order.seen, row)
-                    while at >= 0:
-                        if codes[at] | WHOLE == code and sizes[at] < ahead:
-                            ahead = sizes[at]
-                        at = find(mark, at + 1, row)
-                    order.ahead, order.seen = ahead - size, row + 1
-                if ahead < size:
+    for start in range(0, len(codes), WINDOW):
+        window = codes[start : start + WINDOW].tobytes()
+        marks += window[MIDDLE::4]
+        row = start - 1
+        for between in window[LOW::4].translate(LOOKED_AT).split(b"\1")[:-1]:
+            row += len(between) + 1
+            ms = times[row]
+            if due_ms < ms:
+                advance(ms, row)
+            last_row = row
+            code = codes[row]
+            price = code >> 12
+            kind = code & 31
+            if kind == END:
+                best_bid, best_ask = (price, sizes[row]) if price != NONE else _touch_of_book(tape, book_row, row)
+                if best_ask <= yes_bid.price:
+                    filled(yes_bid, ms)
+                if best_ask <= no_bid.price:
+                    filled(no_bid, ms)
+                if best_bid >= yes_ask.price:
+                    filled(yes_ask, ms)
+                if best_bid >= no_ask.price:
+                    filled(no_ask, ms)
+            elif kind == BOOK:
+                book_row = row
+            else:
+                order = hit_by[kind]
+                if price == order.price:
+                    ahead, size = order.ahead, sizes[row]
+                    if ahead >= size:
+                        code, mark = order.code, order.mark
+                        at = find(mark, order.seen, row)
+                        while at >= 0:
+                            if codes[at] | WHOLE == code and sizes[at] < ahead:
+                                ahead = sizes[at]
+                            at = find(mark, at + 1, row)
+                        order.ahead, order.seen = ahead - size, row + 1
+                    if ahead < size:
+                        filled(order, ms)
+                elif price > order.price if order.nowhere else price < order.price:
                     filled(order, ms)
-            elif price > order.price if order.nowhere else price < order.price:
-                filled(order, ms)
     return fills
 
 
-def _bytes_of(codes: "array[int]") -> tuple[bytes, bytes]:
-    """Return the low and the middle byte of every code; window by window, as a copy of all codes would be the most memory taken."""
-    low, middle = [], []
-    for start in range(0, len(codes), WINDOW):
-        part = codes[start : start + WINDOW].tobytes()
-        low.append(part[LOW::4])
-        middle.append(part[MIDDLE::4])
-    return b"".join(low), b"".join(middle)
-
-
 def _touch_of_book(tape: Columns, book: int, end: int) -> tuple[int, int]:
-    """Return the touch of the levels between the rows `book` and `end`, 0 and ONE for an empty side."""
+    """Return the touch of the levels between the rows `book` and `end`, 0 and ONE for an empty side. ValueError when no book ends there.
+
+    A book states no touch. So a change after it that stands for itself, as one that states the same, states none either.
+    """
     codes, sizes = tape.codes, tape.sizes
     bids, asks = [0], [ONE]
-    if codes[book] & 31 != BOOK or any(code & 31 == END for code in codes[book:end]):
-        raise ValueError(f"row {end}: a frame that states no touch; the reference strategy needs one")
     for row in range(book + 1, end):
         if sizes[row]:
             (asks if codes[row] & 1 else bids).append(codes[row] >> 12)
+    after = (codes[row] & 31 for row in range(end + 1, len(codes)))
+    follows = next((kind for kind in after if kind in (BOOK, END, BID, ASK)), END)
+    if codes[book] & 31 != BOOK or any(code & 31 == END for code in codes[book:end]) or follows in (BID, ASK):
+        raise ValueError(f"row {end}: a frame that states no touch, or one after it; the reference strategy needs one")
     return max(bids), min(asks)
 
 
@@ -276,7 +274,7 @@ class Tape:
 
     def rows_of_source(self) -> int:
         """Count a level change twice, once for each token, and a print once."""
-        kinds, _ = _bytes_of(self.codes)
+        kinds = self.codes.tobytes()[LOW::4]
         levels = sum(kinds.count(kind) for kind in (BID, ASK, BID - WHOLE, ASK - WHOLE))
         return 2 * levels + sum(kinds.count(kind) for kind in (SOLD, BOUGHT, NO_SOLD, NO_BOUGHT))
 
