@@ -5,8 +5,8 @@
     python bench/reference_ours.py run TAPE
     python bench/reference_ours.py warm TAPE LAPS
 
-`rows` prints how many rows the source had, both tokens counted; `run` the fills; `warm` the seconds of every lap, the tape loaded again in
-each; as JSON. Called by bench/reference.py, which holds the fills against hftbacktest's before it measures, and by
+`rows` prints how many rows the source had, both tokens counted; `run` the fills; `warm` the CPU seconds of every lap, the tape loaded
+again in each; as JSON. Called by bench/reference.py, which holds the fills against hftbacktest's before it measures, and by
 tests/test_reference.py, which holds them against a model that walks row by row.
 
 All is in YES terms: the NO book is the YES book read from the other end, so a NO bid is an ask at 1 - price, and the strategy of the NO
@@ -295,10 +295,10 @@ def compile_tape(recording: str, path: str) -> None:
 def laps(path: str, number: int) -> list[float]:
     taken = []
     for _ in range(number):
-        began = time.perf_counter()
+        began = time.process_time()
         tape = Tape(path)
         play(tape, tape.tick)
-        taken.append(time.perf_counter() - began)
+        taken.append(time.process_time() - began)
     return taken
 
 
