@@ -217,6 +217,8 @@ def whole(recording: Recording, peers: list[str], rounds: int) -> bool:
         held = held and ratio >= FASTER[name]
         row = f"{name:<16}{used[name].cpu_s:>9.3f}{used[name].wall_s:>9.3f}{used[name].peak_mb:>9.1f}{ratio:>8.1f}{FASTER[name]:>6g}"
         print(row + ("" if ratio >= FASTER[name] else "  MISSED"))
+    if "nautilus" in peers:
+        print("nautilus' orders follow the same logic; its venue knows no queue, so its fills are its own")
     return held
 
 

@@ -12,7 +12,6 @@ nothing of mmtools; numpy and hftbacktest are the peer's own.
 import argparse
 import gzip
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -168,14 +167,14 @@ def main() -> None:
     (folder,) = given.paths
     fills = play(folder, given.yes_only)
     if given.what == "run":
-        json.dump(fills.tolist(), sys.stdout)
+        print(json.dumps(fills.tolist()))
         return
     laps = []
     for _ in range(given.laps):
         began = time.process_time()
         play(folder, given.yes_only)
         laps.append(time.process_time() - began)
-    json.dump(laps, sys.stdout)
+    print(json.dumps(laps))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ price in one byte of each code. A row that nobody asks for costs next to nothing
 import json
 import os
 import sys
-import tempfile
 import time
 from array import array
 from bisect import bisect_right
@@ -281,6 +280,7 @@ class Tape:
 
 def compile_tape(recording: str, path: str) -> None:
     """Compile a recording as `replay` does, with a cache of its own, from which the tape is taken."""
+    import tempfile
     from pathlib import Path
 
     from mmtools.venues.recording import read
@@ -310,9 +310,9 @@ def main() -> None:
             print(Tape(path).rows_of_source())
         case ["run", path]:
             tape = Tape(path)
-            json.dump(list(play(tape, tape.tick).of_tokens(tape.tick)), sys.stdout)
+            print(json.dumps(list(play(tape, tape.tick).of_tokens(tape.tick))))
         case ["warm", path, number]:
-            json.dump(laps(path, int(number)), sys.stdout)
+            print(json.dumps(laps(path, int(number))))
         case _:
             sys.exit(__doc__)
 
