@@ -150,7 +150,7 @@ def play(tape: Columns, tick: int) -> Fills:
             order.mark = mark = price >> 4 & 255
             at = -1
             if not is_inside:
-                at = rfind(mark, 0, row)
+                at = rfind(mark, book_row, row)
                 while at >= 0 and codes[at] | WHOLE != code:
                     at = rfind(mark, book_row, at)
             order.ahead = sizes[at] if at >= 0 else 0
