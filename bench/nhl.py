@@ -19,7 +19,7 @@ CPU_S, PEAK_MB = 10.0, 120.0
 
 IMPORTS = """
 import sys
-import mmtools.commands.quote_run, mmtools.runs.feeds, mmtools.runs.session, mmtools.venues.recording, tabulate
+import mmtools.commands.quote_run, mmtools.runs.feeds, mmtools.runs.session, mmtools.venues.recording
 """
 READ = IMPORTS + "import pathlib; mmtools.venues.recording.read(pathlib.Path(sys.argv[1]))"
 LOADS = """

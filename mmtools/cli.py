@@ -6,6 +6,7 @@ command. Loads click and as little else as it can (no pathlib, no json), so that
 """
 
 import errno
+import gc
 import inspect
 import os
 import sys
@@ -34,10 +35,13 @@ USUAL_EXITS = (0, 2, 70, 75, 77, 78, 130)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a command found: `document` (it has a "schema") is printed with --json, `text` otherwise."""
+    """What a command found: `document` (it has a "schema") is printed with --json, `text` otherwise.
+
+    A function in place of the text is called only when the text is printed: a table costs more to make than many a document.
+    """
 
     document: Mapping[str, Any]
-    text: str
+    text: str | Callable[[], str]
     exit_code: int = 0
 
 
@@ -89,7 +93,10 @@ class Command(click.Command):
         return option
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:
-        sys.exit(run(self, sys.argv[1:] if args is None else args))
+        code = run(self, sys.argv[1:] if args is None else args)
+        # On its way out the interpreter looks for garbage in all that was loaded, several times: a tenth of a short command.
+        gc.freeze()
+        sys.exit(code)
 
 
 def command(*, example: str, exits: Sequence[int] = USUAL_EXITS) -> Callable[[Callable[..., Report | None]], Command]:
@@ -184,7 +191,11 @@ def _run(command: Command, name: str, args: Sequence[str]) -> int:
     report, as_json = outcome
     if report is None:
         return 0
-    _write(sys.stdout, to_json(report.document).decode() + "\n" if as_json else report.text.rstrip("\n") + "\n")
+    if as_json:
+        _write(sys.stdout, to_json(report.document).decode() + "\n")
+    else:
+        text = report.text if isinstance(report.text, str) else report.text()
+        _write(sys.stdout, text.rstrip("\n") + "\n")
     return report.exit_code
 
 

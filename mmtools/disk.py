@@ -84,9 +84,9 @@ def sync(folder: Path) -> None:
 
 
 def _write_all(fd: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+    written = os.write(fd, content)
+    while written < len(content):
+        written += os.write(fd, memoryview(content)[written:])
 
 
 def replace(new: Path, path: Path, content: bytes, wait_s: float) -> None:

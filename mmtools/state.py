@@ -247,7 +247,7 @@ class RecordLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lines = bytearray()
+        self._lines: list[bytes] = []
         self._failure: BaseException | None = None
         self._fd: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
@@ -262,17 +262,20 @@ class RecordLog:
         """Buffer one record, a JSON object on one line without its newline."""
         if b"\n" in line:
             raise ValueError(f"{self._path}: a record is one line")
-        self._lines += line
-        self._lines += b"\n"
+        self._lines.append(line)
 
     def flush(self) -> None:
         """Hand all buffered lines to the kernel at once: from here on they outlive this process."""
         if self._failure is not None:
             raise self._failure
         if self._lines:
-            with self._failing():
-                self._size = disk.write_or_undo(self._descriptor(), bytes(self._lines), self._size, sync=False)
+            try:
+                self._lines.append(b"")  # so that the last line has its newline, too
+                self._size = disk.write_or_undo(self._descriptor(), b"\n".join(self._lines), self._size, sync=False)
                 self._lines.clear()
+            except BaseException:
+                with self._failing():  # only here: a run flushes at every turn, and entering this costs half of what a write does
+                    raise
 
     def sync(self) -> None:
         """Flush, and wait until the disk holds all lines. When that fails they may or may not be kept, and no more is written."""

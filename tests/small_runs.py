@@ -21,7 +21,7 @@ import pytest
 
 from mmtools.config import RunConfig
 from mmtools.errors import Refused
-from mmtools.runs import engine, session, summary
+from mmtools.runs import engine, reading, session, summary
 from mmtools.runs.bracket import OTHERS
 from mmtools.runs.engine import Engine, Status
 from mmtools.runs.session import Outcome
@@ -181,7 +181,7 @@ class Runner:
         return (self.folder / name).read_bytes()
 
     def left(self) -> Left:
-        document = summary.document(session.fold_of(self.state, RUN_ID))
+        document = summary.document(reading.fold_of(self.state, RUN_ID))
         others = {name: self.of_other(name) for name in OTHERS}
         return Left(document, self.told(), self.bytes_of("trades.jsonl"), others, len(self.switch.latches()))
 

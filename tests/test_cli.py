@@ -451,6 +451,26 @@ def test_progress_is_drawn_on_a_terminal_and_erased(program: Path) -> None:
     assert drawn == f"{bar}\r{'':{len(bar)}}\rworking\r\n"
 
 
+@pytest.mark.parametrize(("args", "made", "said"), [([], 1, "a table\n"), (["--json"], 0, '{"schema":"odd/1","rows":3}\n')])
+def test_a_text_that_is_a_function_is_made_only_to_be_printed(
+    args: list[str], made: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def table() -> str:
+        calls.append("table")
+        return "a table\n\n"
+
+    @cli.command(example="")
+    def main() -> cli.Report:
+        return cli.Report(document={"schema": "odd/1", "rows": 3}, text=table)
+
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    assert cli.run(main, args) == 0
+    assert (len(calls), out.getvalue()) == (made, said)
+
+
 def test_help_loads_nothing_heavy() -> None:
     modules = "import sys, mmtools.cli; print(*sorted(m for m in sys.modules if '.' not in m or m.startswith('mmtools.')))"
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}

@@ -14,7 +14,7 @@ from tapes import Ran, ran, tapes
 from mmtools.config import Synthetic
 from mmtools.runs import explain
 from mmtools.runs.explain import MEANINGS, NotThere
-from mmtools.runs.records import NEUTRAL, iso
+from mmtools.runs.notation import NEUTRAL, iso
 from mmtools.trading.market import Why
 from mmtools.trading.params import Model, Params
 from mmtools.units import parse

@@ -16,7 +16,7 @@ from tapes import SMALL, CountedFeed, Ran, tapes
 
 from mmtools.config import Synthetic
 from mmtools.errors import Refused
-from mmtools.runs import session, summary
+from mmtools.runs import reading, summary
 from mmtools.runs.fold import SCHEMA, Fold
 from mmtools.runs.markouts import KEPT, Markouts
 from mmtools.trading.market import Outcome
@@ -190,20 +190,20 @@ def test_the_fold_of_every_prefix_of_a_journal_is_in_balance(tmp_path: Path, mon
 
 def test_the_journal_on_disk_folds_to_what_the_engine_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with runner_of_the_game(tmp_path, monkeypatch) as runner:
-        assert runner.start({8: stop}).document == summary.document(session.fold_of(runner.state, RUN_ID))
-        assert runner.start().document == summary.document(session.fold_of(runner.state, RUN_ID))
+        assert runner.start({8: stop}).document == summary.document(reading.fold_of(runner.state, RUN_ID))
+        assert runner.start().document == summary.document(reading.fold_of(runner.state, RUN_ID))
         runner.forget()
         halting: Runner = runner.with_params(max_drawdown=0.03)
-        assert through_halts(halting).document == summary.document(session.fold_of(runner.state, RUN_ID))
+        assert through_halts(halting).document == summary.document(reading.fold_of(runner.state, RUN_ID))
 
 
 def test_a_run_that_is_not_there_or_never_wrote_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with runner_of_the_game(tmp_path, monkeypatch) as runner:
         with pytest.raises(Refused, match="there is no run small"):
-            session.fold_of(runner.state, RUN_ID)
+            reading.fold_of(runner.state, RUN_ID)
         runner.state.log(f"runs/{RUN_ID}/journal.jsonl").close()
         with pytest.raises(Refused, match="cut off before it wrote anything"):
-            session.fold_of(runner.state, RUN_ID)
+            reading.fold_of(runner.state, RUN_ID)
         assert runner.start().document["status"] == "finished"
 
 

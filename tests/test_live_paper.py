@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from loopback import Gone, Peer, WebSocketServer
 
-from mmtools.runs import session
+from mmtools.runs import reading
 from mmtools.state import StateDir
 
 YES = str((5 << 200) | (0xC0FFEE << 64) | 17)
@@ -170,7 +170,7 @@ def test_a_killed_run_on_the_live_feed_goes_on_with_what_it_owned(tmp_path: Path
             wait_for(lambda: kinds(state, "fill") >= 2, process)
             process.kill()
             process.communicate()
-        before = session.fold_of(StateDir(state), "hail")
+        before = reading.fold_of(StateDir(state), "hail")
         with quote_run(path, state) as process:
             wait_for(lambda: kinds(state, "fill") >= 3, process)
             process.send_signal(signal.SIGTERM)

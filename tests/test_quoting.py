@@ -1,7 +1,6 @@
 """Where the models quote, by hand on lopsided numbers, and what snapping, log-odds, ladders and adjustments hold for any numbers."""
 
 import math
-from dataclasses import replace
 from itertools import pairwise
 from typing import get_args
 
@@ -9,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mmtools import units
 from mmtools.trading.market import TICKS, Side

@@ -29,7 +29,7 @@ from mmtools import config as configs
 from mmtools.commands.quote_run import main as quote_run
 from mmtools.commands.report import main as report
 from mmtools.errors import Refused, TryLater
-from mmtools.runs import session, summary
+from mmtools.runs import reading, session, summary
 from mmtools.runs.engine import Engine, Status
 from mmtools.runs.replay import replay
 from mmtools.units import parse
@@ -217,7 +217,7 @@ def test_the_run_yaml_is_the_config_with_every_default(runner: Runner) -> None:
 def test_a_run_whose_removal_was_cut_off_is_no_run(runner: Runner) -> None:
     runner.start()
     runner.folder.rename(runner.folder.with_name(f"{RUN_ID}.removed"))
-    assert session.runs(runner.state) == []
+    assert reading.runs(runner.state) == []
 
 
 # --- stopping
@@ -419,7 +419,7 @@ def test_a_broken_kill_switch_is_not_an_open_one(runner: Runner) -> None:
 
 def test_the_document_is_the_fold_of_the_journal_on_disk(runner: Runner) -> None:
     outcome = runner.start_with_people()
-    fold = session.fold_of(runner.state, RUN_ID)
+    fold = reading.fold_of(runner.state, RUN_ID)
     assert summary.document(fold) == outcome.document
     assert summary.warnings(fold) == outcome.warnings
 

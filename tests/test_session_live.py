@@ -13,7 +13,7 @@ from small_runs import CLEARED, LOWER_ASKS, LOWER_BIDS, PARAMS, RUN_ID, Runner, 
 
 from mmtools.config import RunConfig
 from mmtools.errors import Refused
-from mmtools.runs import session, summary
+from mmtools.runs import reading, summary
 from mmtools.runs.bracket import OTHERS
 from mmtools.runs.engine import Engine, Status
 from mmtools.runs.fold import Fold
@@ -67,7 +67,7 @@ def assert_is_consistent(runner: Runner) -> None:
     assert [json.loads(line) for line in runner.bytes_of("trades.jsonl").splitlines()] == trades
     gone = [record["key"] for record in runner.of_kind("gone") + runner.of_kind("rejected")]
     assert sorted(gone) == sorted(keys)
-    account = session.fold_of(runner.state, RUN_ID).account
+    account = reading.fold_of(runner.state, RUN_ID).account
     bought = dict.fromkeys(("YES", "NO"), 0)
     cash = parse("12")
     for trade in trades:
@@ -83,7 +83,7 @@ def assert_is_consistent(runner: Runner) -> None:
 
 def test_a_live_run_goes_on_with_its_ledger_and_without_its_orders(runner: Runner, tmp_path: Path) -> None:
     live(runner, game(), tmp_path).cut_off(5)
-    before = session.fold_of(runner.state, RUN_ID)
+    before = reading.fold_of(runner.state, RUN_ID)
     assert set(before.sent) == {"o5", "o6"}
     again = live(runner, later(), tmp_path)
     document = again.start().document
@@ -94,7 +94,7 @@ def test_a_live_run_goes_on_with_its_ledger_and_without_its_orders(runner: Runne
     assert [record["key"] for record in orders] == [f"o{n}" for n in range(1, len(orders) + 1)]
     assert document["duration_s"] == 280
     assert document["fills"]["count"] == len(fills)
-    assert document == summary.document(session.fold_of(again.state, RUN_ID))
+    assert document == summary.document(reading.fold_of(again.state, RUN_ID))
     assert [record["wall"] > "2026" for record in again.of_kind("start")] == [True]
     assert_is_consistent(again)
 
@@ -127,7 +127,7 @@ def test_pairs_that_a_killed_live_run_was_merging_can_be_merged_again(runner: Ru
 
 def test_the_limits_of_a_live_run_outlive_it(runner: Runner, tmp_path: Path) -> None:
     live(runner, game(), tmp_path).cut_off(7)
-    left = session.fold_of(runner.state, RUN_ID)
+    left = reading.fold_of(runner.state, RUN_ID)
     assert left.mark is not None
     assert left.mark["limits"]["deepest"] == "0"
     assert (text(left.limits.peak), text(left.limits.deepest)) == ("0.12", "0.0025"), "the fill after the last mark counts"
@@ -224,7 +224,7 @@ def test_a_live_run_whose_market_was_over_pays_out_once(runner: Runner, tmp_path
 def test_the_warnings_of_a_live_run_are_shown_once_however_often_it_is_started(runner: Runner, tmp_path: Path) -> None:
     first = live(runner, game(), tmp_path)
     first.cut_off(3)
-    said = summary.warnings(session.fold_of(runner.state, RUN_ID))
+    said = summary.warnings(reading.fold_of(runner.state, RUN_ID))
     assert said
     assert live(runner, later(), tmp_path).start().warnings == said
 
@@ -244,7 +244,7 @@ def fills_of_others(runner: Runner) -> dict[str, list[Record]]:
 def test_the_others_of_a_live_run_go_on_with_their_totals_wherever_it_was_killed(runner: Runner, tmp_path: Path, frame: int) -> None:
     """Before the first minute is over no mark has told of them: their files have."""
     live(runner, game(), tmp_path).cut_off(frame)
-    before, mark = fills_of_others(runner), session.fold_of(runner.state, RUN_ID).mark
+    before, mark = fills_of_others(runner), reading.fold_of(runner.state, RUN_ID).mark
     again = live(runner, later(), tmp_path)
     taken_up: dict[str, Record] = {}
     document = again.start({0: lambda moving: taken_up.update({other.name: other.tally() for other in moving.others})}).document
@@ -340,7 +340,7 @@ def test_rewards_toxicity_and_the_exits_clock_outlive_a_live_run(runner: Runner,
 
     whole = Script(rewards=terms).book(0).taker(1, "SELL", "0.46", 30).book(12).taker(31, "SELL", "0.46", 30).book(61).book(122).book(123)
     live(runner, whole, tmp_path, **params).cut_off(6, {5: wind_down})
-    before = session.fold_of(runner.state, RUN_ID)
+    before = reading.fold_of(runner.state, RUN_ID)
     assert before.mark is not None
     told = before.mark["rewards"]["hail"]
     again = Script(rewards=terms).book(200).book(330)
@@ -362,7 +362,7 @@ def test_rewards_toxicity_and_the_exits_clock_outlive_a_live_run(runner: Runner,
         evidence.add(parse(record["per_share"]), record["at_ms"])
     assert len(judged) == 2
     assert zscores == [evidence.zscore(before.last_ms, 10_000)]
-    after = session.fold_of(runner.state, RUN_ID).mark
+    after = reading.fold_of(runner.state, RUN_ID).mark
     assert after is not None
     assert after["rewards"]["hail"]["samples"] > told["samples"]
 
@@ -379,7 +379,7 @@ def kill_at_every_write_of_a_live_run(runner: Runner, kind: Kind, tmp_path: Path
         again = live(runner, later(), tmp_path)
         if not again.of_kind("end"):  # else it was over
             document = again.start().document
-            assert document == summary.document(session.fold_of(again.state, RUN_ID))
+            assert document == summary.document(reading.fold_of(again.state, RUN_ID))
         assert_is_consistent(again)
         runner.forget()
 

@@ -181,6 +181,20 @@ def test_level_rows_before_the_first_book_are_held_back_but_prints_are_not() -> 
     assert rows[4] == (Kind.BOOK, 0, 0, 0)
 
 
+def test_changes_wait_for_the_book_and_pass_after_it_alone_as_in_an_array() -> None:
+    early, late = change(FIRST, "0.44", "5", "BUY", "0.44", "0.48"), change(FIRST, "0.46", "7", "SELL", "0.45", "0.46")
+    alone, in_array = (LiveFeed([FIRST, SECOND], duration_ms=None) for _ in range(2))
+    for message, kinds in (
+        (early, [Kind.FRAME]),
+        (json.dumps(book(FIRST, "0.45", "0.47")), [Kind.FRAME, Kind.BOOK, Kind.BID, Kind.BID, Kind.ASK, Kind.ASK, Kind.END]),
+        (late, [Kind.FRAME, Kind.ASK, Kind.END]),
+        (change(SECOND, "0.804", "9", "BUY", "0.803", "0.812"), [Kind.FRAME]),
+    ):
+        rows = alone.read(5, message.encode())
+        assert [row[1] for row in rows] == kinds
+        assert in_array.read(5, f"[{message}]".encode()) == rows
+
+
 def test_a_frame_that_trickles_in_leaves_room_for_the_clock() -> None:
     def script(peer: Peer) -> None:
         peer.receive()

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmtools.trading.market import Market
-from mmtools.units import ONE, Price, Shares, text
+from mmtools.units import ONE, Price, Shares, parse, text
 from mmtools.venues.tape import BadFrame, Decoder
 from mmtools.venues.tapefile import Tape
 from mmtools.venues.venue import Feed, Kind, Row
@@ -23,6 +23,17 @@ YES, NO = RAIN.yes_token, RAIN.no_token
 
 def encoded(message: object) -> bytes:
     return json.dumps(message).encode()
+
+
+def without(message: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in message.items() if name != key}
+
+
+def as_sent(message: object) -> bytes:
+    """As the venue writes it: its kind last, and no spaces."""
+    if isinstance(message, dict) and "event_type" in message:
+        message = {**without(message, "event_type"), "event_type": message["event_type"]}
+    return json.dumps(message, separators=(",", ":")).encode()
 
 
 def rows(message: object, decoder: Decoder | None = None) -> list[Row]:
@@ -253,11 +264,37 @@ def test_wanted_markets_are_numbered_anew_and_the_others_are_silent() -> None:
     assert Decoder([RAIN, SNOW]).markets == (RAIN, SNOW)
 
 
+# Amounts
+
+
+@given(st.one_of(st.from_regex(r"-?[0-9]{0,16}\.?[0-9]{0,8}", fullmatch=True), st.text(max_size=6)))
+@example("198.25")
+@example("5.")
+@example(".48")
+@example(".")
+@example("0.0000001")
+@example("1.5000000")
+@example("1.-5")
+@example("²")
+@example("١٢")
+@example("1_0")
+@example(" 7")
+@example("0000000000000007")
+@example("000000000000000007")
+def test_a_size_is_what_the_units_read_and_no_other_text_is_one(written: str) -> None:
+    frame = price_change(change(YES, "BUY", "0.3", written))
+    try:
+        amount = parse(written)
+    except ValueError:
+        amount = -1
+    if 0 <= amount <= 10**18:
+        assert said(rows(frame))[1] == (Kind.BID, 300_000, amount)
+    else:
+        with pytest.raises(BadFrame):
+            rows(frame)
+
+
 # What is refused
-
-
-def without(message: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in message.items() if name != key}
 
 
 CHANGE = change(YES, "BUY", "0.3", "4")
@@ -311,9 +348,10 @@ CHANGE = change(YES, "BUY", "0.3", "4")
     ],
 )
 def test_a_bad_frame_is_refused_in_one_line_that_says_why(message: object, why: str) -> None:
-    with pytest.raises(BadFrame, match=why) as refusal:
-        rows(message)
-    assert "\n" not in str(refusal.value)
+    for frame in (encoded(message), as_sent(message)):
+        with pytest.raises(BadFrame, match=why) as refusal:
+            Decoder([RAIN, SNOW]).rows(NOW, frame)
+        assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("frame", [b"", b"PONG", b"{", b'{"event_type":"book"}x', b"\xff\xfe", b'{"event_type":"\xff"}', b"[" * 100_000])
@@ -362,6 +400,49 @@ def test_mirrored_changes_add_no_level_and_state_the_same_touch(changes: list[tu
     assert rows(price_change(*both))[1:] == rows(price_change(*yes))[1:]
     assert rows(price_change(*no))[1:] == rows(price_change(*yes))[-1:]
     assert rows(price_change(*both))[0][3] == 2 * len(changes)
+
+
+CHANGES = st.builds(
+    change,
+    st.sampled_from([YES, YES, NO, NO, SNOW.yes_token]),
+    st.sampled_from(["BUY", "SELL", "SELL", "HOLD"]),
+    st.one_of(PRICES.map(text), st.sampled_from(["0.5", "0", "1.5", "?"])),
+    st.one_of(SIZES.map(text), st.sampled_from(["0", "-1"])),
+    best_bid=st.one_of(st.none(), st.integers(0, ONE).map(text), st.just("")),
+    best_ask=st.one_of(st.none(), st.integers(0, ONE + 1).map(text), st.just("")),
+)
+
+
+@given(st.lists(CHANGES, max_size=5), st.sampled_from(["0xra", "0xra", "0xsn", "0xff"]))
+@example([change(NO, "BUY", "0.31", "7", best_bid="0.3", best_ask="0.36"), change(YES, "SELL", "0.69", "7")], "0xra")
+@example([change(YES, "SELL", "0.7", "7"), change(NO, "BUY", "1.5", "7")], "0xra")
+def test_changes_say_the_same_wherever_their_kind_stands(changes: list[dict[str, Any]], market: str) -> None:
+    message = price_change(*changes, market=market)
+    for decoder in (Decoder([RAIN, SNOW]), Decoder([RAIN, SNOW], only={"snow"})):
+        assert outcome(decoder, as_sent(message)) == outcome(decoder, encoded(message))
+
+
+def outcome(decoder: Decoder, frame: bytes) -> list[Row] | str:
+    try:
+        return decoder.rows(NOW, frame)
+    except BadFrame as e:
+        return str(e)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'{"event_type":"book","market":"0xra","price_changes":[],"event_type":"price_change"}',
+        b'{"market":"0xra","price_changes":[],"x":{"event_type":"price_change"}',
+        b'[{"market":"0xra","price_changes":[],"event_type":"price_change"}',
+        b'{"market":"0xra","price_changes":{},"event_type":"price_change"}',
+        b'{"market":"0x\xff","price_changes":[],"event_type":"price_change"}',
+        b'"event_type":"price_change"}',
+    ],
+)
+def test_an_ending_alone_makes_no_frame_of_changes(frame: bytes) -> None:
+    with pytest.raises(BadFrame):
+        Decoder([RAIN]).rows(NOW, frame)
 
 
 @given(st.dictionaries(PRICES, st.integers(0, 10**12), max_size=12), st.dictionaries(PRICES, st.integers(0, 10**12), max_size=12))

@@ -26,7 +26,7 @@ def main(*, run: str | None, reduce_only: bool, clear: bool, why: str | None, st
     Without --run it shows the closed switches, exit 1 when there is one.
     """
     from mmtools.errors import Refused
-    from mmtools.runs import session
+    from mmtools.runs import reading
     from mmtools.runs.switch import Switch
 
     if run is None:
@@ -37,7 +37,7 @@ def main(*, run: str | None, reduce_only: bool, clear: bool, why: str | None, st
         raise click.UsageError("--clear opens the switch, --reduce-only closes it; say one of them")
     if clear and not why:
         raise click.UsageError("--clear needs --why TEXT: say what was looked at")
-    if run not in session.runs(state):
+    if run not in reading.runs(state):
         raise Refused(f"there is no run {run} in {state.root}; `report --list` names those there are")
     switch = Switch(state, run)
     if clear:
@@ -52,10 +52,10 @@ def main(*, run: str | None, reduce_only: bool, clear: bool, why: str | None, st
 
 
 def _show(state: "StateDir") -> cli.Report:
-    from mmtools.runs import session
+    from mmtools.runs import reading
     from mmtools.runs.switch import Switch
 
-    closed = [run for run in session.runs(state) if any(latch["cleared"] is None for latch in Switch(state, run).latches())]
+    closed = [run for run in reading.runs(state) if any(latch["cleared"] is None for latch in Switch(state, run).latches())]
     return _report(state, closed, "", exit_code=1 if closed else 0)
 
 

@@ -19,13 +19,13 @@ def main(*, run: str | None, listing: bool, state: "StateDir") -> cli.Report:
 
     Without RUN it shows the newest one. Everything is folded from the run's journal.
     """
-    from mmtools.runs import session, summary
-
     if listing:
         return _listing(state)
+    from mmtools.runs import reading, summary
+
     run = _chosen(state, run)
-    fold = session.fold_of(state, run)
-    document = summary.document(fold, status=session.status_of(state, run, fold))
+    fold = reading.fold_of(state, run)
+    document = summary.document(fold, status=reading.status_of(state, run, fold))
     table = summary.table(document, warnings=summary.warnings(fold), folder=str(state.path(f"runs/{run}")))
     markouts = summary.markout_table(document)
     return cli.Report(document=document, text=table if markouts is None else f"{table}\n\n{markouts}")
@@ -62,14 +62,14 @@ def explain(*, run: str | None, at: str | None, market: str | None, order: str |
             document = why.of_fill(records, fill)
     except why.NotThere as e:
         raise click.ClickException(f"{run}: {e}") from e
-    return cli.Report(document=document, text=why.text_of(document, _params(state, run)))
+    return cli.Report(document=document, text=lambda: why.text_of(document, _params(state, run)))
 
 
 def _chosen(state: "StateDir", run: str | None) -> str:
     """Return the run that was named, or the one written to last. Raises Refused when there is none."""
-    from mmtools.runs import session
+    from mmtools.runs import reading
 
-    runs = session.runs(state)
+    runs = reading.runs(state)
     if not runs:
         raise Refused(f"there are no runs in {state.root}; `quote-run --demo` makes one")
     if run is not None and run not in runs:
@@ -103,29 +103,30 @@ def _params(state: "StateDir", run: str) -> dict[str, Any]:
 
 
 def _listing(state: "StateDir") -> cli.Report:
-    from tabulate import tabulate
+    from mmtools.runs import notation, reading
 
-    from mmtools.runs import session
+    lines = [_line(state, run) for run in reading.runs(state)]
+    table = notation.table(["run", "status", "feed", "fills", "total"], [_row(line) for line in lines], "<<<<<")
+    return cli.Report(document={"schema": "mmtools.runs/1", "runs": lines}, text=table if lines else "no runs yet")
 
-    lines = [_line(state, run) for run in session.runs(state)]
-    rows = [[d["run_id"], d["status"], d["feed"], d["fills"] and d["fills"]["count"], d["pnl"] and d["pnl"]["total"]] for d in lines]
-    heads = ["run", "status", "feed", "fills", "total"]
-    return cli.Report(
-        document={"schema": "mmtools.runs/1", "runs": lines},
-        text=tabulate(rows, headers=heads, missingval="?", disable_numparse=True) if rows else "no runs yet",
-    )
+
+def _row(line: dict[str, Any]) -> list[str]:
+    """Return the cells of a run's line; "?" for what is not known."""
+    fills, pnl = line["fills"], line["pnl"]
+    cells = (line["run_id"], line["status"], line["feed"], fills and str(fills["count"]), pnl and pnl["total"])
+    return [cell or "?" for cell in cells]
 
 
 def _line(state: "StateDir", run: str) -> dict[str, Any]:
     """Return a run in one line. One whose journal cannot be read is named, and hides no other."""
-    from mmtools.runs import session, summary
+    from mmtools.runs import reading, summary
 
     keys = ("run_id", "status", "feed", "pnl", "fills")
     try:
-        fold = session.fold_of(state, run)
+        fold = reading.fold_of(state, run)
     except Refused:
         return {**dict.fromkeys(keys), "run_id": run, "status": "unreadable"}
-    result = summary.document(fold, status=session.status_of(state, run, fold))
+    result = summary.document(fold, status=reading.status_of(state, run, fold))
     return {key: result[key] for key in keys}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmtools.lab import metrics
 from mmtools.lab.calibrate import BEHIND, Found, Hypothetical, Plan, Stand
+from mmtools.runs import notation
 from mmtools.trading.markouts import HORIZONS_S
 from mmtools.units import text
 
@@ -79,8 +80,6 @@ def table(result: dict[str, Any]) -> str:
     """Return the result as a person reads it: a row per model and distance, what was left out, what it assumes, how to read it."""
     import textwrap
 
-    from tabulate import tabulate
-
     found, assumed = result["calibration"], result["assumptions"]
     rows = []
     for name, model in found["models"].items():
@@ -93,7 +92,7 @@ def table(result: dict[str, Any]) -> str:
         f"{found['orders']} hypothetical orders of {assumed['size']} shares beside {found['prints']} prints of {recordings};"
         " the right half is the markout, in ticks per share",
         "",
-        tabulate(rows, headers=heads, disable_numparse=True, colalign=("left", "left", *["right"] * (len(heads) - 2))),
+        notation.table(heads, rows, "<<" + ">" * (len(heads) - 2)),
         "",
         f"left out   {_counts(result['left_out'])}",
         f"assumes    an order at the touch and {BEHIND[1]} and {BEHIND[-1]} ticks behind it, on both sides, every {assumed['every_s']:g} s"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmtools.runs.journal import Record
-from mmtools.runs.records import NEUTRAL, iso
+from mmtools.runs.notation import NEUTRAL, iso
 
 SCHEMA = "mmtools.explain/1"
 

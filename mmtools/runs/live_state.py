@@ -14,7 +14,8 @@ import msgspec
 
 from mmtools.runs.engine import Engine
 from mmtools.runs.journal import Record
-from mmtools.runs.records import average_entry, bps, features, iso, kill_switch_state, market_context, maybe_text
+from mmtools.runs.notation import iso, maybe_text
+from mmtools.runs.records import average_entry, bps, features, kill_switch_state, market_context
 from mmtools.state import StateDir
 from mmtools.trading.desk import Desk
 from mmtools.trading.events import Rejection

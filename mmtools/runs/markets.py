@@ -45,13 +45,14 @@ class Markets:
         self._epochs = [view.epoch for view in self.views]
 
     def row(self, now_ms: int, kind: int, market: int, a: int, b: int) -> None:
+        if kind == Kind.END:
+            self._frame_over(market, a, b, now_ms)
+            return
         view = self.views[market]
         if kind == Kind.BID or kind == Kind.ASK:
             view.level(kind == Kind.BID, a, b, now_ms)
         elif kind == Kind.FRAME:
             view.frame(now_ms)
-        elif kind == Kind.END:
-            self._frame_over(market, a, b, now_ms)
         elif kind == Kind.SOLD or kind == Kind.BOUGHT:
             taker = Side.BUY if kind == Kind.BOUGHT else Side.SELL
             view.printed(taker, a, b, now_ms)
@@ -66,13 +67,15 @@ class Markets:
         moved = view.end(now_ms, stated_bid, stated_ask)
         if view.epoch != self._epochs[market]:
             self._new_epoch(market, now_ms)
+        decreases = view.decreases
         for listener in self.listeners:
-            for bid, price, before, after in view.decreases:
+            for bid, price, before, after in decreases:
                 listener.decreased(market, bid, price, before, after, now_ms)
             if was_book:
                 listener.book_given(market)
             listener.frame_over(market, now_ms)
-        view.decreases.clear()
+        if decreases:
+            decreases.clear()
         if moved:
             self._tell(ev.TouchMoved(market), now_ms)
 

@@ -13,6 +13,7 @@ from mmtools.runs import records
 from mmtools.runs.bracket import tally
 from mmtools.runs.fold import Fold
 from mmtools.runs.journal import Record
+from mmtools.runs.notation import maybe_text
 from mmtools.trading import events as ev
 from mmtools.trading.market import Why
 from mmtools.trading.rewards import RewardEstimate
@@ -45,7 +46,7 @@ def mark(engine: "Engine") -> Record:
         "at_ms": engine.now_ms,
         "marks": {slug: text(p.mark) for slug, p in zip(engine.slugs, positions, strict=True) if p.mark is not None and p.resolved is None},
         "liquidation": {
-            slug: records.maybe_text(records.liquidation(view, maker.account, place))
+            slug: maybe_text(records.liquidation(view, maker.account, place))
             for place, (slug, view) in enumerate(zip(engine.slugs, engine.views, strict=True))
             if positions[place].yes or positions[place].no
         },

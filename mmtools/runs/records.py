@@ -4,9 +4,9 @@ Called by the engine; `journal.Fold` reads the same records back. docs/state-fil
 """
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 from mmtools.runs.journal import Record
+from mmtools.runs.notation import NEUTRAL, iso, maybe_text
 from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
 from mmtools.trading.maker import Maker
@@ -15,18 +15,9 @@ from mmtools.trading.signals import DEEP_LEVELS, MarketView
 from mmtools.units import ONE, text
 
 
-def iso(at_ms: int) -> str:
-    """Return a time as ISO 8601 UTC with milliseconds."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def bps(amount: float, of: float | None) -> float | None:
     """Return an amount in hundredths of a percent of another; None when that is unknown."""
     return round(amount / of * 10_000, 4) if of else None
-
-
-def maybe_text(amount: int | None) -> str | None:
-    return None if amount is None else text(amount)
 
 
 def market_record(market: Market) -> Record:
@@ -169,18 +160,6 @@ def decision_record(decision: ev.Decision) -> Record:
         "regime": decision.regime.value,
         "numbers": None if numbers is None else numbers_record(numbers),
     }
-
-
-NEUTRAL = {
-    "toxicity_ticks": 0,
-    "toxicity_zscore": None,
-    "rewards_ticks": 0,
-    "rewards_reason": None,
-    "trend_ticks": 0,
-    "taper": 1,
-    "concession_ticks": 0,
-}
-"""What a decision leaves out: adjustments that changed nothing. There are thousands of decisions an hour."""
 
 
 def numbers_record(numbers: ev.Numbers) -> Record:

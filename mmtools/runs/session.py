@@ -21,10 +21,11 @@ from mmtools.runs.engine import Engine, Status
 from mmtools.runs.fold import SCHEMA, Fold
 from mmtools.runs.journal import DiskJournal, Record
 from mmtools.runs.live_state import Process, Trend, health, rebuild_trades
+from mmtools.runs.reading import fold_in, fold_of
 from mmtools.runs.records import market_record
 from mmtools.runs.switch import Latch, Switch
 from mmtools.runs.watcher import Intervention, Watcher
-from mmtools.state import LEFTOVERS, RecordLog, StateDir
+from mmtools.state import RecordLog, StateDir
 from mmtools.trading.params import Params
 from mmtools.units import of, text
 from mmtools.venues.venue import Feed
@@ -137,43 +138,6 @@ def execute(
         if status is Status.FINISHED:
             _remember(state, run_id, outcome.document)
         return outcome
-
-
-def fold_of(state: StateDir, run_id: str) -> Fold:
-    """Return a run as its journal tells it. Raises Refused when there is no such run or its journal is broken."""
-    name = f"runs/{run_id}/journal.jsonl"
-    if not state.exists(name):
-        raise Refused(f"there is no run {run_id} in {state.root}; `report` without a run takes the newest")
-    fold = Fold()
-    _fold_in(
-        fold, state, name, f"run {run_id}: line {{}} of its journal", "restore it, or give another run_id, or --fresh to throw it away"
-    )
-    if not fold.run:
-        raise Refused(f"run {run_id} was cut off before it wrote anything; run it again")
-    return fold
-
-
-def _fold_in(fold: Fold, state: StateDir, name: str, what: str, todo: str) -> None:
-    """Add every record of a file. Raises Refused at one that does not follow; what: names it, with {} for its line."""
-    for number, record in enumerate(state.records(name), start=1):
-        try:
-            fold.add(record)
-        except (LookupError, ValueError, TypeError, AttributeError) as e:  # whatever a hand-made record can lack or contradict
-            raise Refused(f"{what.format(number)} does not follow from those before it; {state.path(name)}: {todo}") from e
-
-
-def runs(state: StateDir) -> list[str]:
-    """Return the ids of all runs that have a journal, the one written to last at the end."""
-    found = [state.path(name) for name in state.names("runs/*/journal.jsonl")]
-    journals = [path for path in found if not path.parent.name.endswith(LEFTOVERS)]
-    return [path.parent.name for path in sorted(journals, key=lambda path: (path.stat().st_mtime_ns, path.parent.name))]
-
-
-def status_of(state: StateDir, run_id: str, fold: Fold) -> str:
-    """Return how a run stands: as its journal says it ended, else whether someone holds its lock."""
-    if fold.status is not None:
-        return fold.status
-    return "running" if state.is_locked(f"runs/{run_id}") else "halted" if fold.latched else "unfinished"
 
 
 def _outcome(state: StateDir, run_id: str, status: Status, fold: Fold) -> Outcome:
@@ -325,7 +289,7 @@ class _Files(Watcher):
         """Fold what another maker of the bracket has kept. Raises Refused when that does not hold together."""
         kept = Fold()
         kept.add(past.run)
-        _fold_in(kept, self._state, self._bracket_file(name), f"line {{}} of bracket-{name}", "delete it, and this maker begins anew")
+        fold_in(kept, self._state, self._bracket_file(name), f"line {{}} of bracket-{name}", "delete it, and this maker begins anew")
         return kept
 
     def _bracket_file(self, name: str) -> str:

@@ -5,8 +5,9 @@ Called when a run ends and by `report`; it computes nothing that the journal doe
 
 from typing import Any
 
+from mmtools.runs import notation
 from mmtools.runs.fold import Fold
-from mmtools.runs.records import iso, maybe_text
+from mmtools.runs.notation import iso, maybe_text
 from mmtools.runs.verdict import verdict
 from mmtools.trading.ledger import Figures
 from mmtools.trading.markouts import HORIZONS_S
@@ -74,19 +75,18 @@ def document(fold: Fold, *, status: str | None = None) -> dict[str, Any]:
 
 def table(result: dict[str, Any], *, warnings: list[str], folder: str | None) -> str:
     """Return the result as a person reads it: the headline, a row per market, what it assumes, where the files are."""
-    from tabulate import tabulate
-
     pnl, orders, fills = result["pnl"], result["orders"], result["fills"]
     hours = result["duration_s"] / 3600
+    parts = ("spread", "inventory", "settlement", "total")
     rows = [
-        [slug, figures["fills"], *(_money(figures[part]) for part in ("spread", "inventory", "settlement", "total")), _held(result, slug)]
+        [slug, str(figures["fills"]), *(_money(figures[part]) for part in parts), _held(result, slug)]
         for slug, figures in result["markets"].items()
     ]
-    heads = ["market", "fills", "spread", "inventory", "settlement", "total", "YES / NO held"]
+    heads = ["market", "fills", *parts, "YES / NO held"]
     lines = [
         f"{result['run_id']}: {result['status']} after {hours:.2f} h of feed time ({result['feed']} feed, {result['venue']} venue)",
         "",
-        tabulate(rows, headers=heads, disable_numparse=True, colalign=("left", *["right"] * 5, "left")),
+        notation.table(heads, rows, "<>>>>><"),
         "",
         f"P&L        {_money(pnl['total'])} USDC = spread {_money(pnl['spread'])} + inventory {_money(pnl['inventory'])}"
         f" + fees {_money(pnl['fees'])} + rebates {_money(pnl['rebates'])} + settlement {_money(pnl['settlement'])}",
@@ -121,7 +121,6 @@ def table(result: dict[str, Any], *, warnings: list[str], folder: str | None) ->
 
 def markout_table(result: dict[str, Any]) -> str | None:
     """Return the markout curve per market and token, in cents per share with standard errors; None without fills."""
-    from tabulate import tabulate
 
     def cell(sums: dict[str, Any]) -> str:
         if sums["per_share"] is None:
@@ -130,7 +129,7 @@ def markout_table(result: dict[str, Any]) -> str | None:
         return f"{float(sums['per_share']) * 100:+.2f}{error}"
 
     rows = [
-        [slug, token, max(sums["fills"] + sums["unknown"] for sums in curve.values()), *(cell(sums) for sums in curve.values())]
+        [slug, token, str(max(sums["fills"] + sums["unknown"] for sums in curve.values())), *(cell(sums) for sums in curve.values())]
         for slug, curves in result["markouts"].items()
         for token, curve in curves.items()
         if any(sums["fills"] + sums["unknown"] for sums in curve.values())
@@ -138,7 +137,7 @@ def markout_table(result: dict[str, Any]) -> str | None:
     if not rows:
         return None
     heads = ["market", "token", "fills", *(f"{horizon_s} s" for horizon_s in HORIZONS_S)]
-    table = tabulate(rows, headers=heads, disable_numparse=True, colalign=("left", "left", *["right"] * (1 + len(HORIZONS_S))))
+    table = notation.table(heads, rows, "<<>" + ">" * len(HORIZONS_S))
     return f"markouts, cents a share on the token's own price (below 0: the market went on against us)\n\n{table}"
 
 

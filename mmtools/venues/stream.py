@@ -1,7 +1,8 @@
 """The live market channel as a Feed: one public WebSocket, read in the thread of whoever iterates `rows()`.
 
-Here are connecting, subscribing, keeping alive, losing and finding again, and when a market is silent. What a frame means stands
-in `tape`; whether a silent book is still true, in `restcheck`; what is done about a loss is the engine's, the only caller. No secrets.
+Here are connecting, subscribing, keeping alive, losing and finding again, and when a market is silent. How messages come out of the
+socket stands in `frames`; what they mean, in `tape`; whether a silent book is still true, in `restcheck`; what is done about a loss
+is the engine's, the only caller. No secrets.
 """
 
 import hashlib
@@ -11,22 +12,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent import futures
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from random import Random
 
 import msgspec
-from websocket import ABNF, WebSocket, WebSocketException, WebSocketTimeoutException
+from websocket import WebSocketException
 
 from mmtools.trading.market import Market
 from mmtools.units import ONE
 from mmtools.venues import restcheck, tape
+from mmtools.venues.frames import FrameSocket
 from mmtools.venues.venue import Kind, Row
 
 URL = "wss://ws-subscriptions-clob.polymarket.com/ws/market"
 REST = "https://clob.polymarket.com"
 CHECKS_AT_ONCE = 4
 
+_OBJECT = ord("{")
+_END = Kind.END
 _STAMP = re.compile(rb'"timestamp":\s*"?(\d{1,15})')
 
 
@@ -51,7 +55,7 @@ class Timing:
 
 @dataclass(slots=True)
 class Stats:
-    """What the engine shows of the connection. `latency_ms` is receive time less the frame's own timestamp, of the last frame.
+    """What the engine shows of the connection.
 
     Keys of `errors`: bad_frame (dropped), connect_failed, connect_timeout, connection_lost, no_pong, no_snapshot (each began a
     reconnection), rest_disagrees (did too), rest_failed (a check without a usable answer).
@@ -60,8 +64,18 @@ class Stats:
     connected: bool = False
     reconnects: int = 0
     messages: int = 0
-    latency_ms: float | None = None
     errors: Counter[str] = field(default_factory=Counter)
+    stamped: tuple[int, bytes] | None = None
+    """The last frame that tells its time, and when it was received. Nobody asks at every frame, so it is not read at every frame."""
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Receive time less the frame's own timestamp, of the last frame; None before the first, or when that has none."""
+        if self.stamped is None:
+            return None
+        received_ms, frame = self.stamped
+        stamp = _STAMP.search(frame)
+        return None if stamp is None else float(received_ms - int(stamp[1]))
 
 
 def steady_clock(wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> Callable[[], int]:
@@ -110,6 +124,8 @@ class LiveFeed:
         self._watches = [_Watch() for _ in self.markets]
         self._checks: list[restcheck.Check] = []
         self._end_ms: float = math.inf
+        self._ask_ms = 0
+        """Before this time no market can have been silent for long enough to be asked about."""
         self._stopped = False
         self._failures = 0
         self._connections = 0
@@ -123,6 +139,12 @@ class LiveFeed:
 
         No trouble of the network ends it: what is lost is said (LOST), counted (`stats.errors`) and tried again.
         """
+        with closing(self._turns()) as turns:
+            for rows in turns:
+                yield from rows
+
+    def _turns(self) -> Generator[list[Row]]:
+        """Yield the rows of each turn, never none."""
         if self._duration_ms is not None:
             self._end_ms = self._clock() + self._duration_ms
         while not self._over():
@@ -132,17 +154,18 @@ class LiveFeed:
                     yield from self._listen(link)
             except _Lost as loss:
                 self.stats.errors[loss.cause] += 1
-                yield from self._lose()
+                if lost := self._lose():
+                    yield lost
                 yield from self._wait(backoff_ms(self._failures, self._rng))
                 self._failures += 1
 
     def _over(self) -> bool:
         return self._stopped or self._clock() >= self._end_ms
 
-    def _tick(self) -> Row:
-        return (self._clock(), Kind.CLOCK, -1, 0, 0)
+    def _tick(self) -> list[Row]:
+        return [(self._clock(), Kind.CLOCK, -1, 0, 0)]
 
-    def _wait(self, delay_ms: float) -> Iterator[Row]:
+    def _wait(self, delay_ms: float) -> Iterator[list[Row]]:
         until_ms = self._clock() + delay_ms
         while not self._over() and (left_ms := until_ms - self._clock()) > 0:
             time.sleep(min(left_ms, self._timing.turn) / 1000)
@@ -150,11 +173,11 @@ class LiveFeed:
 
     # connecting
 
-    def _connect(self) -> Generator[Row, None, "_Link | None"]:
+    def _connect(self) -> Generator[list[Row], None, "_Link | None"]:
         """Return a subscribed connection; None when the feed is over first. Raises _Lost when none comes about in time."""
         attempt = restcheck.in_thread(self._open)
         limit_ms = self._clock() + self._timing.connect
-        socket: _PatientSocket | None = None
+        socket: FrameSocket | None = None
         try:
             while not attempt.done():
                 futures.wait([attempt], timeout=self._timing.turn / 1000)
@@ -173,9 +196,9 @@ class LiveFeed:
         self.stats.reconnects = self._connections - 1
         return _Link(socket, self._timing, self._clock())
 
-    def _open(self) -> "_PatientSocket":
+    def _open(self) -> FrameSocket:
         """Connect and subscribe. In a thread of its own, because resolving a name cannot be given a time limit."""
-        socket = _PatientSocket(enable_multithread=False, skip_utf8_validation=True)
+        socket = FrameSocket()
         socket.settimeout(self._timing.connect / 1000)
         socket.connect(self._url)  # type: ignore[no-untyped-call]
         try:
@@ -187,39 +210,43 @@ class LiveFeed:
             raise
         return socket
 
-    def _lose(self) -> Iterator[Row]:
+    def _lose(self) -> list[Row]:
         now = self._clock()
+        lost: list[Row] = []
         for market, watch in enumerate(self._watches):
             if not watch.lost:
                 watch.lost = True
-                yield (now, Kind.LOST, market, 0, 0)
+                lost.append((now, Kind.LOST, market, 0, 0))
+        return lost
 
     # listening
 
-    def _listen(self, link: "_Link") -> Iterator[Row]:
+    def _listen(self, link: "_Link") -> Iterator[list[Row]]:
         """Yield what one connection says until the feed is over. Raises _Lost when the connection is."""
         now = self._clock()
         self._checks.clear()
+        self._ask_ms = 0
         for watch in self._watches:
             watch.start(now)
         heard = False
         self.stats.connected = True
         try:
-            while not self._over():
-                now = self._clock()
+            while not self._stopped and now < self._end_ms:
                 link.beat(now)
-                rows = self._check_silence(now, link)
+                rows = self._check_silence(now, link) if self._checks or now >= self._ask_ms else []
                 frame = link.receive()
                 now = self._clock()
                 if frame == b"PONG":
                     link.note_pong(now)
                 elif frame is not None:
                     heard, self._failures = True, 0
-                    rows += self._read(now, frame)
+                    rows = rows + self.read(now, frame) if rows else self.read(now, frame)
                 elif not heard and now - link.opened_ms >= self._timing.quiet:
                     raise _Lost("no_snapshot")
-                yield from rows or [self._tick()]
-                self._excuse(self._clock() - now, link)
+                yield rows or [(now, Kind.CLOCK, -1, 0, 0)]
+                came_ms, now = now, self._clock()
+                if now > came_ms:
+                    self._excuse(now - came_ms, link)
         finally:
             self.stats.connected = False
             link.close()
@@ -230,21 +257,32 @@ class LiveFeed:
         for check in self._checks:
             check.excuse(held_ms)
 
-    def _read(self, now: int, frame: bytes) -> list[Row]:
+    def read(self, now: int, frame: bytes) -> list[Row]:
+        """Return what a message of the channel says, received at `now`, of the books that we have seen the whole of; for `rows`."""
         self.stats.messages += 1
         try:
             rows = self._decoder.rows(now, frame)
         except tape.BadFrame:
             self.stats.errors["bad_frame"] += 1
             return []
-        # The snapshot, an array, is stamped with the last change of each book, which may be long ago.
-        if frame[:1] == b"{" and (stamp := _STAMP.search(frame)):
-            self.stats.latency_ms = float(now - int(stamp[1]))
+        if frame[0] != _OBJECT:
+            return self._pass(rows)
+        # Not of the snapshot, an array: it is stamped with the last change of each book, which may be long ago.
+        self.stats.stamped = (now, frame)
+        if not rows:
+            return rows
+        end = rows[-1]
+        if end[1] != _END or rows[0][4]:  # anything but a frame of changes
+            return self._pass(rows)
+        return rows if self._watches[end[2]].passes_changes(end) else rows[:1]
+
+    def _pass(self, rows: list[Row]) -> list[Row]:
+        """Return the rows that speak of books of which we have seen the whole, each RESTORED before its first book after a loss."""
         passed: list[Row] = []
         for market in sorted({row[2] for row in rows if row[1] == Kind.BOOK}):
             if self._watches[market].lost:
                 self._watches[market].lost = False
-                passed.append((now, Kind.RESTORED, market, 0, 0))
+                passed.append((rows[0][0], Kind.RESTORED, market, 0, 0))
         passed += [row for row in rows if self._watches[row[2]].passes(row)]
         return passed
 
@@ -265,18 +303,24 @@ class LiveFeed:
                 self.stats.errors["rest_failed"] += 1
             elif verdict == "agrees" and link.answers(now):
                 alive.append((now, Kind.ALIVE, check.market, 0, 0))
-        self._ask(now)
+        if now >= self._ask_ms:
+            self._ask(now)
         return alive
 
     def _ask(self, now: int) -> None:
+        quiet = self._timing.quiet
+        self._ask_ms = now + quiet
         for market, watch in enumerate(self._watches):
-            if len(self._checks) >= CHECKS_AT_ONCE:
-                return
-            if watch.touch is not None and now - max(watch.heard_ms, watch.checked_ms) >= self._timing.quiet:
+            if watch.touch is None:
+                continue
+            due_ms = max(watch.heard_ms, watch.checked_ms) + quiet
+            if now >= due_ms and len(self._checks) < CHECKS_AT_ONCE:
                 watch.checked_ms = now
                 token, timing = self.markets[market].yes_token, self._timing
                 check = restcheck.ask(self._rest, token, market=market, now=now, limit_ms=timing.rest, doubt_ms=timing.doubt)
                 self._checks.append(check)
+            else:
+                self._ask_ms = min(self._ask_ms, due_ms)
 
 
 class _Lost(Exception):
@@ -305,6 +349,15 @@ class _Watch:
         self.awaiting_book, self.in_book, self.touch = True, False, None
         self.heard_ms = self.checked_ms = now
 
+    def passes_changes(self, end: Row) -> bool:
+        """Note a frame of level changes, as nearly all are, by its last row alone; as `passes` of each of its rows."""
+        self.heard_ms, _, _, bid, ask = end
+        self.in_book = False
+        if self.awaiting_book:
+            return False
+        self.touch = (bid, ask) if bid >= 0 and ask >= 0 else None
+        return True
+
     def passes(self, row: Row) -> bool:
         """Note what a row says; False when it speaks of a book of which we have not seen the whole."""
         at_ms, kind, _, a, b = row
@@ -332,40 +385,24 @@ class _Watch:
             self.ask = min(self.ask, a)
 
 
-class _PatientSocket(WebSocket):
-    """A WebSocket whose reads end by a deadline even while a frame trickles in; what came is kept for the next read."""
-
-    deadline_s = math.inf
-
-    def _recv(self, bufsize: int) -> bytes:
-        if time.monotonic() >= self.deadline_s:
-            raise WebSocketTimeoutException("the frame is not complete")
-        return bytes(super()._recv(bufsize))  # type: ignore[no-untyped-call]
-
-
 class _Link:
     """One open connection, its PINGs and its PONGs."""
 
-    def __init__(self, socket: _PatientSocket, timing: Timing, now: int) -> None:
+    def __init__(self, socket: FrameSocket, timing: Timing, now: int) -> None:
         self.opened_ms = now
         self.pong_ms = now
         self._socket = socket
         self._timing = timing
+        self._turn_s = timing.turn / 1000
         self._ping_ms = now
         self._ponged = False
 
     def receive(self) -> bytes | None:
         """Return the next text or binary frame; None when a turn passes without one. Raises _Lost."""
-        self._socket.deadline_s = time.monotonic() + self._timing.turn / 1000
         try:
-            opcode, frame = self._socket.recv_data(control_frame=True)
-        except WebSocketTimeoutException:
-            return None
+            return self._socket.receive(self._turn_s)
         except (WebSocketException, OSError) as e:
             raise _Lost("connection_lost") from e
-        if opcode == ABNF.OPCODE_CLOSE:
-            raise _Lost("connection_lost")
-        return bytes(frame) if opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY) else None
 
     def beat(self, now: int) -> None:
         """Send the PING that is due. Raises _Lost when the connection does not take it, or answers none any more."""
@@ -392,6 +429,6 @@ class _Link:
         self._socket.shutdown()  # type: ignore[no-untyped-call]
 
 
-def _discard(attempt: "futures.Future[_PatientSocket]") -> None:
+def _discard(attempt: "futures.Future[FrameSocket]") -> None:
     if attempt.exception() is None:
         attempt.result().shutdown()  # type: ignore[no-untyped-call]

@@ -1,0 +1,49 @@
+"""Reading runs: which there are, how each stands, and one of them folded from its journal. Called by `session`, `report` and `halt`.
+
+Nothing here writes or moves a run, and naming runs loads nothing that trades: `halt` and an empty `report --list` start fast.
+"""
+
+from typing import TYPE_CHECKING
+
+from mmtools.errors import Refused
+from mmtools.state import LEFTOVERS, StateDir
+
+if TYPE_CHECKING:
+    from mmtools.runs.fold import Fold
+
+
+def runs(state: StateDir) -> list[str]:
+    """Return the ids of all runs that have a journal, the one written to last at the end."""
+    found = [state.path(name) for name in state.names("runs/*/journal.jsonl")]
+    journals = [path for path in found if not path.parent.name.endswith(LEFTOVERS)]
+    return [path.parent.name for path in sorted(journals, key=lambda path: (path.stat().st_mtime_ns, path.parent.name))]
+
+
+def status_of(state: StateDir, run_id: str, fold: "Fold") -> str:
+    """Return how a run stands: as its journal says it ended, else whether someone holds its lock."""
+    if fold.status is not None:
+        return fold.status
+    return "running" if state.is_locked(f"runs/{run_id}") else "halted" if fold.latched else "unfinished"
+
+
+def fold_of(state: StateDir, run_id: str) -> "Fold":
+    """Return a run as its journal tells it. Raises Refused when there is no such run or its journal is broken."""
+    from mmtools.runs.fold import Fold
+
+    name = f"runs/{run_id}/journal.jsonl"
+    if not state.exists(name):
+        raise Refused(f"there is no run {run_id} in {state.root}; `report` without a run takes the newest")
+    fold = Fold()
+    fold_in(fold, state, name, f"run {run_id}: line {{}} of its journal", "restore it, or give another run_id, or --fresh to throw it away")
+    if not fold.run:
+        raise Refused(f"run {run_id} was cut off before it wrote anything; run it again")
+    return fold
+
+
+def fold_in(fold: "Fold", state: StateDir, name: str, what: str, todo: str) -> None:
+    """Add every record of a file. Raises Refused at one that does not follow; what: names it, with {} for its line."""
+    for number, record in enumerate(state.records(name), start=1):
+        try:
+            fold.add(record)
+        except (LookupError, ValueError, TypeError, AttributeError) as e:  # whatever a hand-made record can lack or contradict
+            raise Refused(f"{what.format(number)} does not follow from those before it; {state.path(name)}: {todo}") from e
