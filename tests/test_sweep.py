@@ -5,16 +5,19 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import ROOT, Said, call, config, end, wait_until
-from hypothesis import given
+from commandline import PATIENCE_S, ROOT, Said, call, config, end, wait_until
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import ASKS, BIDS, LOWER_ASKS, LOWER_BIDS, Script, game
 from tapes import MARKETS, SMALL, CountedFeed, Kept, tapes
@@ -132,6 +135,7 @@ def compiled(rows: Sequence[Row]) -> Tape:
     return tape
 
 
+@settings(max_examples=50)
 @given(tapes(), st.floats(0, 1), st.floats(0, 1))
 def test_a_cut_loses_no_row_and_parts_no_instant(rows: list[Row], at: float, until: float) -> None:
     rows = [row for row in rows if row[1] != Kind.CLOCK]  # on live feeds alone
@@ -161,6 +165,7 @@ def followed(rows: Sequence[Row], before: Sequence[Row] | None) -> tuple[Followi
     return following, replay(run, CountedFeed(rows), run_id="x", watcher=following, before=earlier).document
 
 
+@settings(max_examples=40)
 @given(tapes(), st.floats(0.1, 0.9))
 def test_the_judged_part_knows_what_came_before_and_trades_on_none_of_it(rows: list[Row], at: float) -> None:
     cut_ms = round(NOON_MS + at * (rows[-1][0] - NOON_MS))
@@ -311,10 +316,12 @@ def test_shards_put_together_in_any_order_are_the_grid(grid_file: Path, small: P
     assert together.read_text() == "".join(mixed)
 
 
-def test_processes_say_what_one_process_says(grid_file: Path, small: Path, recordings: Path, tmp_path: Path) -> None:
+def test_processes_say_what_one_process_says(grid_file: Path, small: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
-    alone = sweep("--grid", grid_file, small, recordings / BTC, "--out", one, "--json")
-    said = sweep("--grid", grid_file, small, recordings / BTC, "--out", two, "--json", jobs=2)
+    other = Script().book(3).taker(17, "SELL", "0.46", 22).book(70, LOWER_BIDS, LOWER_ASKS).taker(95, "BUY", "0.49", 31).book(130)
+    both = (small, other.write(tmp_path / "other.jsonl"))
+    alone = sweep("--grid", grid_file, *both, "--out", one, "--json")
+    said = sweep("--grid", grid_file, *both, "--out", two, "--json", jobs=2)
     assert said.err == ""
     assert said.document == alone.document
     assert sorted(two.read_bytes().splitlines()) == sorted(one.read_bytes().splitlines())
@@ -379,9 +386,9 @@ def test_options_that_do_not_fit_are_refused_in_one_line(
 
 
 def started(grid_file: Path, out: Path, *more: str | Path) -> "subprocess.Popen[str]":
-    """Start a grid with two workers in a process group of its own, as a terminal does."""
+    """Start a grid in a process group of its own, as a terminal does."""
     return subprocess.Popen(
-        [sys.executable, "-m", "mmtools.commands.replay", "--grid", str(grid_file), "--out", str(out), "--jobs", "2", *map(str, more)],
+        [sys.executable, "-m", "mmtools.commands.replay", "--grid", str(grid_file), "--out", str(out), *map(str, more)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -422,7 +429,7 @@ def test_however_a_grid_ends_what_was_finished_is_kept_and_no_worker_stays(
 ) -> None:
     grid_file = config(tmp_path / "long.yaml", f"grid: {{max_skew_ticks: {list(range(1, 200))}}}\n")
     out = tmp_path / "trials.jsonl"
-    process = started(grid_file, out, recordings / BTC)
+    process = started(grid_file, out, recordings / BTC, "--jobs", "2")
     wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 4, process)
     ending(process)
     said = end(process)
@@ -436,12 +443,10 @@ def test_however_a_grid_ends_what_was_finished_is_kept_and_no_worker_stays(
 
 
 def wait_for_none(process: "subprocess.Popen[str]") -> None:
-    sleeping = subprocess.Popen(["sleep", "30"])
-    try:
-        wait_until(lambda: not group(process), sleeping)  # type: ignore[arg-type]
-    finally:
-        sleeping.kill()
-        sleeping.wait()
+    deadline = time.monotonic() + PATIENCE_S
+    while alive := group(process):
+        assert time.monotonic() < deadline, f"still alive: {alive}"
+        time.sleep(0.01)
 
 
 def test_a_recording_that_breaks_in_a_worker_is_refused_like_any(grid_file: Path, small: Path, tmp_path: Path) -> None:
@@ -465,7 +470,52 @@ def test_without_the_package_a_cluster_names_how_to_install_it(grid_file: Path, 
     assert said.err.count("\n") == 1
 
 
-@pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="the extra [cluster] is not installed")
+NEEDS_DASK = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="the extra [cluster] is not installed")
+
+
+@NEEDS_DASK
+def test_a_cluster_without_workers_is_one_for_later(grid_file: Path, small: Path, tmp_path: Path) -> None:
+    distributed = importlib.import_module("distributed")
+    with distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        said = call("replay", small, "--grid", grid_file, "--out", tmp_path / "x.jsonl", "--backend", "dask", "--scheduler", address)
+    assert said.code == 75
+    assert said.err.startswith(f"replay: --scheduler {address}: has no workers; start some")
+
+
+@contextmanager
+def running(log: Path, module: str, *args: str) -> "Iterator[subprocess.Popen[str]]":
+    """Run a program of Dask for as long as the block runs; what it says goes to a file."""
+    with log.open("w") as said:
+        process = subprocess.Popen([sys.executable, "-m", module, *args], cwd=ROOT, stdout=said, stderr=said, text=True)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+@NEEDS_DASK
+def test_a_scheduler_that_dies_is_told_in_one_line_and_what_was_finished_is_kept(recordings: Path, tmp_path: Path) -> None:
+    grid_file = config(tmp_path / "long.yaml", f"grid: {{max_skew_ticks: {list(range(1, 200))}}}\n")
+    out, log = tmp_path / "trials.jsonl", tmp_path / "log"
+    address = re.compile(r"Scheduler at: +(tcp://[0-9.:]+)")
+    with running(log, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard") as scheduler:
+        wait_until(lambda: address.search(log.read_text()) is not None, scheduler)
+        found = address.findall(log.read_text())[0]
+        with running(tmp_path / "worker", "distributed.cli.dask_worker", found, "--nthreads", "1", "--no-dashboard", "--no-nanny"):
+            wait_until(lambda: "Register worker" in log.read_text(), scheduler)
+            process = started(grid_file, out, recordings / BTC, "--backend", "dask", "--scheduler", found)
+            wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 4, process)
+            scheduler.kill()
+            ended = end(process)
+    assert ended.code == 75
+    assert ended.err.startswith(f"replay: --scheduler {found}: it or its workers died or went away")
+    assert ended.err.count("\n") == 1
+    assert len(lines(out)) >= 4
+
+
+@NEEDS_DASK
 def test_two_workers_of_a_cluster_say_what_one_process_says(grid_file: Path, small: Path, tmp_path: Path) -> None:
     distributed = importlib.import_module("distributed")
     alone, shared = tmp_path / "alone.jsonl", tmp_path / "shared.jsonl"

@@ -126,6 +126,7 @@ def _sweep(
         todo = [task for task in sweep.share(tasks, number, shards) if not is_done(task, found)]
         results = pool.cluster(trial, todo, scheduler) if scheduler else pool.processes(trial, todo, jobs or pool.cores())
         with _terminated_as_interrupted(), closing(results), cli.progress("replay --grid") as bar:
+            bar.update(0, f"{len(todo)} trials")
             for done, lines in enumerate(results, start=1):
                 for line in lines:
                     state.append(name, line)

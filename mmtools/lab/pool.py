@@ -5,12 +5,13 @@ work. `distributed` is loaded by `cluster` alone.
 """
 
 import importlib
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -69,6 +70,7 @@ def cluster(work: Callable[[Task], Result], tasks: Sequence[Task], address: str)
         raise Misconfigured(
             "--backend dask needs the package distributed; install it with .venv/bin/python -m pip install 'distributed>=2025.1,<2027'"
         ) from e
+    _silence("distributed")
     try:
         client = distributed.Client(address, timeout=CONNECT_S)
     except (OSError, ValueError, TypeError) as e:
@@ -83,10 +85,17 @@ def cluster(work: Callable[[Task], Result], tasks: Sequence[Task], address: str)
                 future.release()
         finally:
             client.cancel(futures)
-    except (distributed.KilledWorker, distributed.comm.CommClosedError) as e:
-        raise TryLater(f"--scheduler {address}: workers died or went away ({e}); what was finished is kept: run again") from e
+    except (distributed.KilledWorker, distributed.comm.CommClosedError, CancelledError) as e:
+        raise TryLater(f"--scheduler {address}: it or its workers died or went away; what was finished is kept: run again") from e
     finally:
         client.close()
+
+
+def _silence(package: str) -> None:
+    """Keep a package from logging tracebacks on stderr: what goes wrong is said once, by us."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] == package:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _begin() -> None:
