@@ -281,6 +281,8 @@ def test_what_is_kept_is_not_run_again_and_a_torn_line_is(grid_file: Path, small
     first = sweep("--grid", grid_file, small, "--out", out, "--json")
     whole = out.read_bytes()
     assert sweep("--grid", grid_file, small, "--out", out, "--json").out == first.out
+    nobody = ("--backend", "dask", "--scheduler", "tcp://127.0.0.1:1")
+    assert call("replay", "--grid", grid_file, small, "--out", out, *nobody, "--json").out == first.out
     assert out.read_bytes() == whole
     out.write_bytes(whole[:-700])
     assert sweep("--grid", grid_file, small, "--out", out, "--json").out == first.out

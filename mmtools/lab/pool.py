@@ -64,6 +64,8 @@ def cluster(work: Callable[[Task], Result], tasks: Sequence[Task], address: str)
 
     Raises what `work` raises, Misconfigured without the package, TryLater when scheduler or workers cannot be reached.
     """
+    if not tasks:
+        return
     try:
         distributed: Any = importlib.import_module("distributed")
     except ImportError as e:

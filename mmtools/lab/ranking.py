@@ -12,7 +12,8 @@ from typing import Any
 from mmtools import __version__
 from mmtools.lab import metrics
 from mmtools.lab.overfitting import Objective, column, deflated, overfitting, relative_rank, score
-from mmtools.lab.sweep import PARTS, Grid, Part, Recording, Set, Task, named
+from mmtools.lab.sweep import PARTS, Grid, Recording, Set, Task, named
+from mmtools.lab.trial import is_done
 from mmtools.units import ONE, parse, text
 
 Record = dict[str, Any]
@@ -71,15 +72,12 @@ class Tried:
 def document(
     grid: Grid, sets: Sequence[Set], recordings: Sequence[Recording], tasks: Sequence[Task], found: Mapping[str, Record]
 ) -> Record:
-    """Return all figures. found: the lines that are there, by key; without some of them nothing is called best."""
-    by_set: dict[int, list[Task]] = {}
-    for place, task in enumerate(tasks):
-        by_set.setdefault(place % len(sets), []).append(task)
-    tried = [
-        Tried(sets[place].values, *(_earned(of, part, found) for part in PARTS))
-        for place, of in by_set.items()
-        if all(task.key(part) in found for task in of for part in PARTS)
-    ]
+    """Return all figures. tasks: as `sweep.tasks` orders them. found: the lines that are there, by key; without all nothing is best."""
+    tried = []
+    for place, one in enumerate(sets):
+        own = tasks[place :: len(sets)]
+        if all(is_done(task, found) for task in own):
+            tried.append(Tried(one.values, *(Earned([found[task.key(part)] for task in own]) for part in PARTS)))
     whole = len(tried) == len(sets)
     return {
         "schema": SCHEMA,
@@ -89,16 +87,12 @@ def document(
         "split": grid.split,
         "seed": grid.seed,
         "recordings": [{"name": recording.name, "sha256": recording.sha256} for recording in recordings],
-        "trials": {"asked": len(tasks), "done": sum(all(task.key(part) in found for part in PARTS) for task in tasks)},
+        "trials": {"asked": len(tasks), "done": sum(is_done(task, found) for task in tasks)},
         "sets": len(sets),
         "complete": whole,
         **(_choice(grid, tried) if whole else {"best": None, "overfitting": None, "ranking": []}),
         "notes": _notes(grid, tried),
     }
-
-
-def _earned(tasks: Sequence[Task], part: Part, found: Mapping[str, Record]) -> Earned:
-    return Earned([found[task.key(part)] for task in tasks])
 
 
 def _choice(grid: Grid, tried: Sequence[Tried]) -> Record:

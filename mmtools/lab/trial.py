@@ -4,7 +4,7 @@ Each part is a run of its own that begins with all its capital and nothing held;
 first, on which nobody quoted there. A worker calls `trial`; `replay --grid` keeps the lines and reads those of earlier calls.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -177,5 +177,5 @@ def kept(state: StateDir, name: str, tasks: Iterable[Task]) -> dict[str, Record]
     return found
 
 
-def is_done(task: Task, found: dict[str, Record]) -> bool:
+def is_done(task: Task, found: Mapping[str, Record]) -> bool:
     return all(task.key(part) in found for part in PARTS)
