@@ -89,7 +89,7 @@ def test_what_cannot_be_known_is_said_and_not_counted() -> None:
     assert overfitting("spread", [[0.0] * 40] * 5) == "all sets earned the same in every half of the time"
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(FEWEST_BLOCKS, FEWEST_BLOCKS + 15), st.integers(0, 1000))
 def test_all_objectives_that_add_up_agree(blocks: int, seed: int) -> None:
     sets = noise(3, blocks, seed)

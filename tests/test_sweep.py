@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from commandline import PATIENCE_S, ROOT, Said, call, config, end, wait_until
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_runs import ASKS, BIDS, LOWER_ASKS, LOWER_BIDS, Script, game
 from tapes import MARKETS, SMALL, CountedFeed, Kept, tapes
@@ -135,7 +135,7 @@ def compiled(rows: Sequence[Row]) -> Tape:
     return tape
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tapes(), st.floats(0, 1), st.floats(0, 1))
 def test_a_cut_loses_no_row_and_parts_no_instant(rows: list[Row], at: float, until: float) -> None:
     rows = [row for row in rows if row[1] != Kind.CLOCK]  # on live feeds alone
@@ -165,7 +165,7 @@ def followed(rows: Sequence[Row], before: Sequence[Row] | None) -> tuple[Followi
     return following, replay(run, CountedFeed(rows), run_id="x", watcher=following, before=earlier).document
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tapes(), st.floats(0.1, 0.9))
 def test_the_judged_part_knows_what_came_before_and_trades_on_none_of_it(rows: list[Row], at: float) -> None:
     cut_ms = round(NOON_MS + at * (rows[-1][0] - NOON_MS))
