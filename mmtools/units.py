@@ -67,4 +67,4 @@ def receive(price: int, size: int) -> Usdc:
 
 def lots(size: int) -> Shares:
     """Return the size cut down to whole lots; 0 when it is less than one, or negative."""
-    return Shares(max(size, 0) // LOT * LOT)
+    return Shares(size // LOT * LOT if size > 0 else 0)

@@ -1,6 +1,8 @@
 """What tests share. The only place that names where recorded market data lies."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,11 @@ def market_data() -> Path:
 @pytest.fixture(scope="session")
 def recordings(market_data: Path) -> Path:
     return market_data / "polymarket" / "recordings"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_cache_of_its_own() -> Iterator[None]:
+    """Whatever runs here, children included, finds tapes that were made here, and leaves none behind."""
+    with tempfile.TemporaryDirectory(prefix="mmtools-cache-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", folder)
+        yield

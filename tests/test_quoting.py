@@ -1,7 +1,7 @@
 """Where the models quote, by hand on lopsided numbers, and what snapping, log-odds, ladders and adjustments hold for any numbers."""
 
 import math
-from dataclasses import replace
+from msgspec.structs import replace
 from itertools import pairwise
 from typing import get_args
 

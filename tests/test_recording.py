@@ -13,7 +13,7 @@ import pytest
 from mmtools.trading.market import FeeSchedule, Market, RewardTerms
 from mmtools.units import Price, Shares, Usdc
 from mmtools.venues.recording import BadRecording, read
-from mmtools.venues.tape import Tape
+from mmtools.venues.tapefile import Tape
 from mmtools.venues.venue import Kind
 
 RAIN: dict[str, Any] = {
@@ -76,7 +76,7 @@ def counts(tape: Tape) -> tuple[int, int, int, int]:
     changes = books = prints = 0
     for _, kind, _, a, b in tape.rows():
         changes += a if kind == Kind.FRAME else 0
-        books += b if kind == Kind.FRAME else 0
+        books += kind == Kind.FRAME and b == 1
         prints += kind in (Kind.SOLD, Kind.BOUGHT)
     return tape.frames, changes, prints, books
 

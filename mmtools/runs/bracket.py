@@ -45,7 +45,10 @@ def tally(fills: int, shares: int, shares_accepted: int, total: int, halted: str
 class OtherMaker:
     """One of them. A `markets.Listener`; the engine also tells it the time, the timer and what people do."""
 
-    def __init__(self, name: str, views: list[MarketView], params: Params, *, run_id: str, facts_required: bool, write: Write) -> None:
+    def __init__(
+        self, name: str, views: list[MarketView], params: Params, *, run_id: str, facts_required: bool, write: Write | None
+    ) -> None:
+        """write: None where nobody keeps what it does."""
         params = msgspec.structs.replace(params, queue_model=OTHERS[name])
         self.name = name
         self.fills = 0
@@ -116,6 +119,10 @@ class OtherMaker:
         for event in self._exchange.resolve(market, payout):
             self.hear(event, now_ms)
 
+    def next_due_ms(self) -> int:
+        """Return when the next thing on its way to the exchange arrives."""
+        return self._exchange.next_due_ms()
+
     def arrive(self, until_ms: int) -> None:
         """Let what is due at the exchange by then happen."""
         self._settle()
@@ -157,11 +164,8 @@ class OtherMaker:
                 return  # winding down is over for the others; a halt ends by `go_on`
             case ev.OrderAccepted(key):
                 self.shares_accepted += self._maker.account.remaining(key)
-            case ev.Merged():
-                self._keep(records.of_event(event, now_ms, self._slugs))
-            case ev.MarketResolved(market):
-                mark = self._maker.account.positions[market].mark
-                self._keep(records.of_resolution(event, now_ms, self._slugs[market], mark))
+            case ev.Merged() | ev.MarketResolved() if self._write is not None:
+                self._keep(self._record(event, now_ms))
         for action in self._maker.on(event, now_ms):
             self._do(action, now_ms)
 
@@ -176,12 +180,19 @@ class OtherMaker:
             case ev.Filled():
                 self.fills += 1
                 self.shares += action.fill.size
-                trade = records.trade(action, self._maker, run_id=self._run_id, ws_latency_ms=None)
-                self._keep({"kind": "fill", "at_ms": now_ms, "trade": trade})
+                if self._write is not None:
+                    trade = records.trade(action, self._maker, run_id=self._run_id, ws_latency_ms=None)
+                    self._keep({"kind": "fill", "at_ms": now_ms, "trade": trade})
             case ev.Halt(why) if self.halted is None:
                 self.halted, self._closing = why.value, True
                 self._keep(records.of_action(action, now_ms, self._slugs))
 
+    def _record(self, event: ev.Merged | ev.MarketResolved, now_ms: int) -> Record | None:
+        if isinstance(event, ev.Merged):
+            return records.of_event(event, now_ms, self._slugs)
+        mark = self._maker.account.positions[event.market].mark
+        return records.of_resolution(event, now_ms, self._slugs[event.market], mark)
+
     def _keep(self, record: Record | None) -> None:
-        if record is not None:
+        if record is not None and self._write is not None:
             self._write(self.name, record)

@@ -15,6 +15,7 @@ from mmtools.runs.fold import Fold
 from mmtools.runs.journal import Journal, Record
 from mmtools.runs.markets import Markets
 from mmtools.runs.marks import Counts
+from mmtools.runs.skim import Skimmer
 from mmtools.runs.watcher import Intervention, Watcher
 from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
@@ -24,6 +25,7 @@ from mmtools.trading.paper import NEVER, PaperExchange
 from mmtools.trading.params import Params
 from mmtools.trading.rewards import RewardEstimate, sample
 from mmtools.units import Price
+from mmtools.venues.tapefile import Tape
 from mmtools.venues.venue import Feed, Kind
 
 MINUTE_MS = 60_000
@@ -66,7 +68,14 @@ class Engine:
         facts_required = feed.name == "live"
         self.maker = Maker(self.views, params, account, facts_required=facts_required)
         self.others = [
-            OtherMaker(name, self.views, params, run_id=head["run_id"], facts_required=facts_required, write=self._other_wrote)
+            OtherMaker(
+                name,
+                self.views,
+                params,
+                run_id=head["run_id"],
+                facts_required=facts_required,
+                write=self._other_wrote if journal.keeps else None,
+            )
             for name in (OTHERS if params.bracket else ())
         ]
         """The other makers of the bracket."""
@@ -86,6 +95,7 @@ class Engine:
         self.cycles_ns: list[int] = []
         """As `wakes_ns`, for the timer alone, which looks at every market."""
         self._head = head
+        self._counts_only = not journal.keeps
         self._duration_ms = duration_ms
         self._resumed = past is not None
         self._look_every = 1 if feed.name == "live" else LOOK_EVERY_FRAMES
@@ -107,7 +117,6 @@ class Engine:
 
     def run(self) -> Status:
         """Move to the end of the feed, the duration, a halt or a stop. Raises what the journal raises."""
-        views, markets, exchange, counts = self.views, self.markets, self.exchange, self.counts
         started = False
         for ms, kind, market, a, b in self.feed.rows():
             if not started:
@@ -115,35 +124,69 @@ class Engine:
                 self._begin(ms)
             if ms > self.now_ms and not self._advance(ms):
                 break
-            if kind == Kind.BID or kind == Kind.ASK:
-                views[market].level(kind == Kind.BID, a, b, ms)
-            elif kind == Kind.FRAME:
-                if not self._look():
-                    break
-                counts.frames += 1
-                counts.level_changes += a
-                counts.books += b
-                views[market].frame(ms)
-            elif kind == Kind.CLOCK:
-                if not self._look():
-                    break
-            else:
-                counts.prints += kind == Kind.SOLD or kind == Kind.BOUGHT
-                markets.row(self.now_ms, kind, market, a, b)
-                for other in self.others:
-                    other.arrive(ms)
-            if self._halt is not None and not self._go_on():
+            if not self._take(ms, kind, market, a, b):
                 break
-            if self._wrote:
-                self._turn_over()
-                # Without latency what was sent just now is due before the next row of this instant.
-                for other in self.others:
-                    other.arrive(ms)
-                if exchange.next_due_ms() <= ms and not self._advance(ms):
-                    break
         if not started:
             self._begin(self.fold.last_ms)
         return self._finish()
+
+    def skim(self, tape: Tape) -> Status:
+        """As `run`, on a feed that is a tape and with nobody watching: rows that move no touch cost next to nothing."""
+        skimmer, counts = Skimmer(tape, self.markets), self.counts
+        self._begin(self.fold.last_ms if skimmer.next_ms == NEVER else skimmer.next_ms)
+        while (ms := skimmer.next_ms) != NEVER:
+            if ms > self.now_ms and not self._advance(ms):
+                break
+            calm = skimmer.skim(self._due_ms())
+            if calm:
+                counts.frames += calm
+                counts.level_changes += 2 * calm
+                self.now_ms = max(self.now_ms, skimmer.last_ms)
+                continue
+            place = 0
+            for kind, place, a, b in skimmer.loud():
+                if not self._take(ms, kind, place, a, b):
+                    return self._finish()
+                skimmer.settle(place)
+        return self._finish()
+
+    def _take(self, ms: int, kind: int, market: int, a: int, b: int) -> bool:
+        """Take in a row, of now; False when the run is over with it."""
+        if kind == Kind.BID or kind == Kind.ASK:
+            self.views[market].level(kind == Kind.BID, a, b, ms)
+            return True
+        if kind == Kind.FRAME:
+            if not self._look():
+                return False
+            counts = self.counts
+            counts.frames += 1
+            counts.level_changes += a
+            counts.books += b == 1
+            self.views[market].frame(ms)
+        elif kind == Kind.CLOCK:
+            if not self._look():
+                return False
+        else:
+            self.counts.prints += kind == Kind.SOLD or kind == Kind.BOUGHT
+            self.markets.row(self.now_ms, kind, market, a, b)
+            for other in self.others:
+                other.arrive(ms)
+        if self._halt is not None and not self._go_on():
+            return False
+        if self._wrote:
+            self._turn_over()
+            # Without latency what was sent just now is due before the next row of this instant.
+            for other in self.others:
+                other.arrive(ms)
+            return self.exchange.next_due_ms() > ms or self._advance(ms)
+        return True
+
+    def _due_ms(self) -> int:
+        """Return when something happens that no row brings about; what is due then comes before the rows of that instant."""
+        due_ms = min(self.exchange.next_due_ms(), self._next_tick_ms, self._next_minute_ms, self._next_sample_ms)
+        for other in self.others:
+            due_ms = min(due_ms, other.next_due_ms())
+        return due_ms if self.end_ms is None else min(due_ms, self.end_ms + 1)
 
     def _advance(self, to_ms: int) -> bool:
         """Let everything due up to a time happen; False when the run is over before it."""
@@ -224,13 +267,13 @@ class Engine:
     def _hear(self, event: ev.Event) -> None:
         """Journal what happened, ask the maker, journal what it wants, do it."""
         now_ms = self.now_ms
-        if isinstance(event, ev.MarketResolved):
-            mark = self.maker.account.positions[event.market].mark
-            self.write(records.of_resolution(event, now_ms, self.slugs[event.market], mark))
-        else:
-            record = records.of_event(event, now_ms, self.slugs)
-            if record is not None:
-                self.write(record)
+        if self._counts_only:
+            if not self._count_event(event):
+                self._journal_event(event)
+            for action in self.maker.on(event, now_ms):
+                self._do(action)
+            return
+        self._journal_event(event)
         began = time.perf_counter_ns()
         actions = self.maker.on(event, now_ms)
         took = time.perf_counter_ns() - began
@@ -238,7 +281,27 @@ class Engine:
         for action in actions:
             self._do(action)
 
+    def _journal_event(self, event: ev.Event) -> None:
+        if isinstance(event, ev.MarketResolved):
+            mark = self.maker.account.positions[event.market].mark
+            self.write(records.of_resolution(event, self.now_ms, self.slugs[event.market], mark))
+        else:
+            record = records.of_event(event, self.now_ms, self.slugs)
+            if record is not None:
+                self.write(record)
+
     def _do(self, action: ev.Action) -> None:
+        now_ms = self.now_ms
+        if not (self._counts_only and self._count_action(action)):
+            self._journal_action(action)
+        if isinstance(action, ev.Place):
+            self.exchange.place(action.order, now_ms)
+        elif isinstance(action, ev.Cancel):
+            self.exchange.cancel(action.key, now_ms)
+        elif isinstance(action, ev.Merge):
+            self.exchange.merge(action.market, action.size, now_ms)
+
+    def _journal_action(self, action: ev.Action) -> None:
         now_ms = self.now_ms
         if isinstance(action, ev.Filled):
             trade = records.trade(action, self.maker, run_id=self._head["run_id"], ws_latency_ms=self._feed_latency_ms())
@@ -248,15 +311,42 @@ class Engine:
         if isinstance(action, ev.Note):
             record["signals"] = records.signals(self.views[action.market], now_ms)
         self.write(record)
+        if isinstance(action, ev.Halt):
+            self._halt = record
+
+    # ---- without a journal: what is only counted needs no record
+
+    def _count_event(self, event: ev.Event) -> bool:
+        """Count an event if that is all a summary needs of it; return whether it is."""
+        match event:
+            case ev.TouchMoved() | ev.Tick() | ev.FillReported():
+                return True
+            case ev.OrderAccepted(key):
+                self.fold.accepted(key)
+            case ev.OrderGone(key, cause):
+                self.fold.gone(key, cause.value)
+            case ev.OrderRejected(key, reason):
+                self.fold.rejected(key, reason.value)
+            case _:
+                return False
+        self._wrote = True
+        return True
+
+    def _count_action(self, action: ev.Action) -> bool:
         match action:
+            case ev.Note() | ev.Cancel():
+                pass
             case ev.Place(order):
-                self.exchange.place(order, now_ms)
-            case ev.Cancel(key):
-                self.exchange.cancel(key, now_ms)
-            case ev.Merge(market, size):
-                self.exchange.merge(market, size, now_ms)
-            case ev.Halt():
-                self._halt = record
+                self.fold.placed(order)
+            case ev.Judged(measured):
+                fill = measured.fill
+                self.fold.judged(fill.market, fill.outcome, measured.horizon_s, measured.per_share, fill.size, self.now_ms)
+            case ev.RegimeChanged(market, _, now):
+                self.fold.behaves(market, now.regime, self.now_ms)
+            case _:
+                return False
+        self._wrote = True
+        return True
 
     def write(self, record: Record) -> bool:
         """Journal a record; return whether it is new."""

@@ -123,6 +123,47 @@ class Fold:
         """Whether the last halt stands, as far as the journal knows."""
         return len(self.clearings) < len(self.halts)
 
+    # ---- what is only counted: a run that keeps no journal says it without a record
+
+    def placed(self, order: Order) -> None:
+        self.sent[order.key] = order
+        self.unanswered.add(order.key)
+        self.orders_made += 1
+        self.orders.sent += 1
+        self.orders.routed += order.outcome is Outcome.NO
+
+    def accepted(self, key: str) -> None:
+        self.unanswered.discard(key)
+        self.orders.accepted += 1
+        self.orders.shares_accepted += self.sent[key].size
+
+    def rejected(self, key: str, reason: str) -> None:
+        self.orders.rejected[reason] += 1
+        self._forget(key)
+
+    def gone(self, key: str, cause: str) -> None:
+        self.orders.cancelled += cause == "cancelled"
+        self._forget(key)
+
+    def judged(self, place: int, outcome: Outcome, horizon_s: int, per_share: int | None, size: int, at_ms: int) -> None:
+        """A fill of a market was measured; the mark was not known where `per_share` is None."""
+        self.markets[place].markouts.add(outcome, horizon_s, per_share, size, at_ms)
+
+    def behaves(self, place: int, regime: Regime, at_ms: int) -> None:
+        """A market entered a regime."""
+        self.regimes[regime.value] += 1
+        counts = self.markets[place]
+        if regime is Regime.REDUCE_ONLY and counts.exit_since_ms is None:
+            counts.exit_since_ms = at_ms
+        elif regime in (Regime.QUIET, Regime.TRENDING):
+            counts.exit_since_ms = None
+
+    def _forget(self, key: str) -> None:
+        self.unanswered.discard(key)
+        self.sent.pop(key, None)
+
+    # ---- records
+
     def _begin(self, record: Record) -> None:
         if record.get("schema") != SCHEMA:
             raise Refused(f"the journal is of schema {record.get('schema')}; this program reads {SCHEMA}")
@@ -143,29 +184,18 @@ class Fold:
             size=Shares(units.parse(record["size"])),
         )
         self.account.reserve(order)
-        self.sent[order.key] = order
-        self.unanswered.add(order.key)
-        self.orders_made += 1
-        self.orders.sent += 1
-        self.orders.routed += order.outcome is Outcome.NO
+        self.placed(order)
 
     def _accepted(self, record: Record) -> None:
-        self.unanswered.discard(record["key"])
-        self.orders.accepted += 1
-        self.orders.shares_accepted += self.sent[record["key"]].size
+        self.accepted(record["key"])
 
     def _rejected(self, record: Record) -> None:
-        self.orders.rejected[record["reason"]] += 1
-        self._forget(record["key"])
+        self.account.release(record["key"])
+        self.rejected(record["key"], record["reason"])
 
     def _gone(self, record: Record) -> None:
-        self.orders.cancelled += record["cause"] == "cancelled"
-        self._forget(record["key"])
-
-    def _forget(self, key: str) -> None:
-        self.account.release(key)
-        self.unanswered.discard(key)
-        self.sent.pop(key, None)
+        self.account.release(record["key"])
+        self.gone(record["key"], record["cause"])
 
     def _filled(self, record: Record) -> None:
         trade = record["trade"]
@@ -247,7 +277,8 @@ class Fold:
 
     def _judged(self, record: Record) -> None:
         per_share = record["per_share"]
-        self.markets[self._place[record["market"]]].markouts.add(
+        self.judged(
+            self._place[record["market"]],
             Outcome(record["token"]),
             record["horizon_s"],
             None if per_share is None else units.parse(per_share),
@@ -256,12 +287,7 @@ class Fold:
         )
 
     def _behaves(self, record: Record) -> None:
-        self.regimes[record["to"]] += 1
-        counts = self.markets[self._place[record["market"]]]
-        if record["to"] == Regime.REDUCE_ONLY and counts.exit_since_ms is None:
-            counts.exit_since_ms = record["at_ms"]
-        elif record["to"] in (Regime.QUIET, Regime.TRENDING):
-            counts.exit_since_ms = None
+        self.behaves(self._place[record["market"]], Regime(record["to"]), record["at_ms"])
 
     def _warned(self, record: Record) -> None:
         self.warnings.append(record)

@@ -51,6 +51,9 @@ class LedgerHash:
 class Journal(Protocol):
     """Where the engine writes. `write` says whether the record is new (False: an earlier process wrote it already)."""
 
+    keeps: bool
+    """Whether anybody will read the records; without it those that nothing is made of but counts are not even made."""
+
     def write(self, record: Record) -> bool: ...
     def flush(self) -> None: ...
     def repeating(self) -> bool: ...
@@ -58,6 +61,8 @@ class Journal(Protocol):
 
 class MemoryJournal:
     """For a replay that leaves nothing on disk."""
+
+    keeps = False
 
     def write(self, record: Record) -> bool:
         return True
@@ -74,6 +79,8 @@ class DiskJournal:
 
     Raises Refused when the simulation says something else than the journal: then nothing is appended.
     """
+
+    keeps = True
 
     def __init__(self, state: StateDir, run_id: str, *, start: Record, repeat: bool) -> None:
         """start: what this process says of itself before its first record when it goes on; repeat: whether it simulates the run again."""

@@ -3,29 +3,28 @@
 `market` is the market's place in the run's list everywhere. The venue's own names (order ids, trade ids) are strings.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from mmtools.trading.market import Fill, Order, Outcome, Quote, Skipped, Why
 from mmtools.trading.markouts import Measured
+from mmtools.trading.quoting import Adjustments, Inputs, Unsnapped
 from mmtools.trading.regime import Regime, Stance
 from mmtools.units import Price, Shares, Usdc
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(msgspec.Struct, frozen=True, gc=False):
     """The timer: every market is looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class TouchMoved:
+class TouchMoved(msgspec.Struct, frozen=True, gc=False):
     """The best bid or ask of a market, or whether its book is good, is another than before the frame."""
 
     market: int
 
 
-@dataclass(frozen=True, slots=True)
-class TickSizeChanged:
+class TickSizeChanged(msgspec.Struct, frozen=True, gc=False):
     """The grid is new and the book starts anew; `inferred` when a price off the old grid gave it away."""
 
     market: int
@@ -33,16 +32,14 @@ class TickSizeChanged:
     inferred: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MarketResolved:
+class MarketResolved(msgspec.Struct, frozen=True, gc=False):
     """The market is over; a share of YES pays `payout`."""
 
     market: int
     payout: Price
 
 
-@dataclass(frozen=True, slots=True)
-class OrderAccepted:
+class OrderAccepted(msgspec.Struct, frozen=True, gc=False):
     """The order rests (or filled at once: then its fills follow)."""
 
     key: str
@@ -59,8 +56,7 @@ class Rejection(StrEnum):
     MARKET_CLOSED = "market_closed"
 
 
-@dataclass(frozen=True, slots=True)
-class OrderRejected:
+class OrderRejected(msgspec.Struct, frozen=True, gc=False):
     """The order never rested."""
 
     key: str
@@ -77,16 +73,14 @@ class Ending(StrEnum):
     """In flight when the run ended: it may have rested or not."""
 
 
-@dataclass(frozen=True, slots=True)
-class OrderGone:
+class OrderGone(msgspec.Struct, frozen=True, gc=False):
     """The order rests no more; its money is free from now on."""
 
     key: str
     cause: Ending
 
 
-@dataclass(frozen=True, slots=True)
-class FillReported:
+class FillReported(msgspec.Struct, frozen=True, gc=False):
     """A part of our order traded at the token price `price`; `final` when it can no longer fail."""
 
     trade_id: str
@@ -97,8 +91,7 @@ class FillReported:
     final: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FinalityChanged:
+class FinalityChanged(msgspec.Struct, frozen=True, gc=False):
     """A trade on its way to the chain arrived (`failed` False) or is taken back (`failed` True)."""
 
     trade_id: str
@@ -106,30 +99,26 @@ class FinalityChanged:
     failed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(msgspec.Struct, frozen=True, gc=False):
     """So many pairs of YES and NO became USDC."""
 
     market: int
     size: Shares
 
 
-@dataclass(frozen=True, slots=True)
-class FeedLost:
+class FeedLost(msgspec.Struct, frozen=True, gc=False):
     """Nothing is known of the market any more."""
 
     market: int
 
 
-@dataclass(frozen=True, slots=True)
-class FeedRestored:
+class FeedRestored(msgspec.Struct, frozen=True, gc=False):
     """A fresh book of the market is there."""
 
     market: int
 
 
-@dataclass(frozen=True, slots=True)
-class HaltAsked:
+class HaltAsked(msgspec.Struct, frozen=True, gc=False):
     """A person latched the kill switch; with `reduce_only` the run winds down instead of ending."""
 
     by: str
@@ -137,8 +126,7 @@ class HaltAsked:
     reduce_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Cleared:
+class Cleared(msgspec.Struct, frozen=True, gc=False):
     """A person cleared the latch: limits count anew from here."""
 
     by: str
@@ -163,38 +151,33 @@ Event = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Send this order, post-only."""
 
     order: Order
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(msgspec.Struct, frozen=True, gc=False):
     """Take this order back."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Merge:
+class Merge(msgspec.Struct, frozen=True, gc=False):
     """Turn so many pairs of YES and NO into USDC."""
 
     market: int
     size: Shares
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(msgspec.Struct, frozen=True, gc=False):
     """The market is not quoted until it is healthy again."""
 
     market: int
     why: Why
 
 
-@dataclass(frozen=True, slots=True)
-class Resume:
+class Resume(msgspec.Struct, frozen=True, gc=False):
     """The market is quoted again."""
 
     market: int
@@ -202,8 +185,7 @@ class Resume:
     """What it was paused for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Halt:
+class Halt(msgspec.Struct, frozen=True, gc=False):
     """The run ends and stays latched for a person."""
 
     why: Why
@@ -218,8 +200,7 @@ class Cause(StrEnum):
     REDUCE_ONLY = "reduce_only"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rebalance:
+class Rebalance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Stock is sold or merged for its own sake. `price` is the token's; None for a merge."""
 
     market: int
@@ -229,8 +210,7 @@ class Rebalance:
     size: Shares
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideNumbers:
+class SideNumbers(msgspec.Struct, frozen=True, gc=False):
     """How one side came to its price and size, in the order in which it happened. Prices in ticks in YES terms, sizes in millionths."""
 
     wish: float
@@ -250,8 +230,7 @@ class SideNumbers:
     """What is owned of the token that this side sells."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Numbers:
+class Numbers(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a model and its adjustments made of a market. Prices and distances in ticks, volatility per square root of a second."""
 
     model: str
@@ -292,8 +271,52 @@ class Numbers:
         return (self.model_ask - self.model_bid) / 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Thought(msgspec.Struct, frozen=True, gc=False):
+    """What a decision was made of, as it lay at hand. Most decisions are read by nobody: `numbers` sorts it for those who do."""
+
+    model: str
+    fair_value: str
+    sigma_short: float | None
+    sigma_long: float | None
+    inputs: Inputs
+    unsnapped: Unsnapped
+    adjustments: Adjustments
+    evidence: tuple[float, float] | None
+    rewards_reason: str | None
+    taper: float
+    concession: int
+    bid: SideNumbers | None
+    ask: SideNumbers | None
+
+    def numbers(self) -> Numbers:
+        inputs, unsnapped, adjustments = self.inputs, self.unsnapped, self.adjustments
+        return Numbers(
+            model=self.model,
+            fair=inputs.fair,
+            fair_value=self.fair_value,
+            mid=inputs.mid,
+            inventory=inputs.inventory,
+            sigma_short=self.sigma_short,
+            sigma_long=self.sigma_long,
+            sigma=inputs.sigma,
+            tau_s=inputs.tau_s,
+            skew=inputs.fair - unsnapped.reservation,
+            reservation=unsnapped.reservation,
+            model_bid=unsnapped.bid,
+            model_ask=unsnapped.ask,
+            toxicity=adjustments.toxicity,
+            toxicity_zscore=None if self.evidence is None else self.evidence[1],
+            rewards=adjustments.rewards,
+            rewards_reason=self.rewards_reason,
+            trend=adjustments.trend,
+            taper=self.taper,
+            concession=self.concession,
+            bid=self.bid,
+            ask=self.ask,
+        )
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Both sides of one market at one time, and the numbers they came from.
 
     `bid` and `ask` are the first level; sizes are what all its token orders add up to.
@@ -308,7 +331,7 @@ class Decision:
     tick: Price
     regime: Regime
     net: Shares
-    numbers: Numbers | None
+    thought: Thought | None
     """None where no model ran, because a gate said no."""
     cause: Cause | None = None
     """Why a side sells for its own sake, if one does."""
@@ -316,20 +339,23 @@ class Decision:
     """What this market might have spent."""
 
     @property
+    def numbers(self) -> Numbers | None:
+        """What the model and its adjustments made of the market; None where no model ran."""
+        return None if self.thought is None else self.thought.numbers()
+
+    @property
     def sides(self) -> tuple[Quote | Skipped, Quote | Skipped]:
         return self.bid, self.ask
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(msgspec.Struct, frozen=True, gc=False):
     """What was decided, when it or its reason changed, and once a minute."""
 
     market: int
     decision: Decision
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filled:
+class Filled(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The account has booked this fill. The times are those of its order, the decision the one that sent it."""
 
     fill: Fill
@@ -339,16 +365,14 @@ class Filled:
     decision: Decision
 
 
-@dataclass(frozen=True, slots=True)
-class Warn:
+class Warn(msgspec.Struct, frozen=True, gc=False):
     """Something a person should know once."""
 
     market: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class RegimeChanged:
+class RegimeChanged(msgspec.Struct, frozen=True, gc=False):
     """A market behaves otherwise than before."""
 
     market: int
@@ -356,8 +380,7 @@ class RegimeChanged:
     now: Stance
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(msgspec.Struct, frozen=True, gc=False):
     """A fill has been measured at one horizon."""
 
     measured: Measured

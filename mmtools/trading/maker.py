@@ -8,11 +8,12 @@ actions. No files, no clock, no chance.
 from collections.abc import Sequence
 
 from mmtools.trading import events as ev
-from mmtools.trading.desk import Desk, Plan, Planner
+from mmtools.trading.desk import Desk
 from mmtools.trading.ledger import Account
 from mmtools.trading.market import Fill, Order, Outcome, Quote, Side, Why
 from mmtools.trading.orders import SLACK, Leg, State, Working, diff
 from mmtools.trading.params import Params
+from mmtools.trading.planner import Plan, Planner
 from mmtools.trading.regime import Regime, taper
 from mmtools.trading.risk import Caps, Limits, Requests, gate, in_gap, unknown_facts
 from mmtools.trading.signals import MarketView
@@ -221,6 +222,8 @@ class Maker:
         return self._decide(desks, now_ms)
 
     def _decide(self, desks: Sequence[Desk], now_ms: int) -> list[ev.Action]:
+        if len(desks) == 1:
+            return self._decide_one(desks[0], now_ms)
         return [action for desk in desks for action in self._decide_one(desk, now_ms)]
 
     def _decide_one(self, desk: Desk, now_ms: int) -> list[ev.Action]:
@@ -230,9 +233,12 @@ class Maker:
         wanted = Plan.nothing(why) if why is not None else self._plan(desk, now_ms)
         decision = desk.decision = wanted.decision(desk, self.account, now_ms)
         self._count(decision)
-        changes = [change for side in wanted.order for change in self._change(desk, side, wanted, decision, now_ms)]
+        first, second = wanted.order
+        changes = self._change(desk, first, wanted, decision, now_ms)
+        changes += self._change(desk, second, wanted, decision, now_ms)
         actions += self._note(desk, decision, now_ms, acting=bool(changes))
-        actions += self._rebalanced(desk, wanted.rebalance) + changes
+        actions += self._rebalanced(desk, wanted.rebalance)
+        actions += changes
         if why is None:
             actions += self._merge(desk, wanted)
         return actions
@@ -240,7 +246,8 @@ class Maker:
     def _look_at_regime(self, desk: Desk, now_ms: int) -> list[ev.Action]:
         before = desk.watch.stance
         halted = None if self.latched is None else self.latched.value
-        if not desk.watch.look(desk.view, now_ms, halted=halted, exit_cause=self._exit_cause(desk, now_ms)):
+        exit_cause = self._exit_cause(desk, now_ms) if self.reduce_only or desk.market.end_ms is not None else None
+        if not desk.watch.look(desk.view, now_ms, halted=halted, exit_cause=exit_cause):
             return []
         return [ev.RegimeChanged(desk.place, before, desk.watch.stance)]
 
@@ -300,7 +307,7 @@ class Maker:
         return Usdc(min(mine, self.account.free + self.account.resting_buys(desk.place)))
 
     def _change(self, desk: Desk, side: Side, wanted: Plan, decision: ev.Decision, now_ms: int) -> list[ev.Action]:
-        working = [work for work in desk.working.values() if work.order.yes_side is side]
+        working = [work for work in desk.working.values() if work.yes_side is side]
         changes = diff(
             wanted.legs[side],
             working,
@@ -340,6 +347,9 @@ class Maker:
 
     def _merge(self, desk: Desk, wanted: Plan) -> list[ev.Action]:
         """Merge pairs that no order needs, when cash is too short to buy both sides."""
+        position = self.account.positions[desk.place]
+        if position.yes < desk.market.min_size or position.no < desk.market.min_size:
+            return []
         book = desk.view.book
         both = pay(ONE - (book.best_ask - book.best_bid) * book.tick, desk.order_size)
         if desk.merging or self.account.free >= both + SLACK:
@@ -360,7 +370,7 @@ class Maker:
         return Shares(min(free, desk.stock(outcome, self.account) - wanted.sold(outcome)))
 
     def _count(self, decision: ev.Decision) -> None:
-        for side in decision.sides:
+        for side in (decision.bid, decision.ask):
             if isinstance(side, Quote):
                 self.decided += 1
             else:
@@ -369,7 +379,7 @@ class Maker:
     def _note(self, desk: Desk, decision: ev.Decision, now_ms: int, *, acting: bool) -> list[ev.Action]:
         """Tell of a decision when it or its reason changed, once a minute, and whenever an order is sent or taken back by it."""
         actions: list[ev.Action] = []
-        if decision.numbers is not None and decision.numbers.half_spread < 0.5 and not desk.told_of_touch:
+        if not desk.told_of_touch and decision.thought is not None and decision.thought.unsnapped.half_spread < 0.5:
             desk.told_of_touch = True
             actions.append(
                 ev.Warn(desk.place, f"the spread wished for is below the tick of {text(decision.tick)}: the touch is what it comes to")

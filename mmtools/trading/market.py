@@ -7,6 +7,8 @@ Everything is decided in YES terms; only `orders.route` makes token orders. Ever
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from mmtools.units import ONE, Price, Shares, Usdc
 
 TICKS = (Price(100_000), Price(10_000), Price(5_000), Price(2_500), Price(1_000), Price(100))
@@ -19,13 +21,15 @@ class Side(StrEnum):
     BUY = "BUY"
     SELL = "SELL"
 
-    @property
-    def opposite(self) -> "Side":
-        return Side.SELL if self is Side.BUY else Side.BUY
+    sign: int
+    """1 of BUY, -1 of SELL."""
+    opposite: "Side"
+    # Enum's own is a Python function, and sides are keys wherever something is decided.
+    __hash__ = str.__hash__
 
-    @property
-    def sign(self) -> int:
-        return 1 if self is Side.BUY else -1
+
+Side.BUY.sign, Side.SELL.sign = 1, -1
+Side.BUY.opposite, Side.SELL.opposite = Side.SELL, Side.BUY
 
 
 class Outcome(StrEnum):
@@ -34,9 +38,11 @@ class Outcome(StrEnum):
     YES = "YES"
     NO = "NO"
 
-    @property
-    def other(self) -> "Outcome":
-        return Outcome.NO if self is Outcome.YES else Outcome.YES
+    other: "Outcome"
+    __hash__ = str.__hash__
+
+
+Outcome.YES.other, Outcome.NO.other = Outcome.NO, Outcome.YES
 
 
 def yes_price(outcome: Outcome, price: int) -> Price:
@@ -115,8 +121,7 @@ class Market:
             raise ValueError(f"{self.slug}: both outcomes have one token id")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order(OfToken):
+class Order(OfToken, msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A post-only limit order for one token. `market` is the market's place in the run's list; `key` is our own name for it."""
 
     key: str
@@ -133,8 +138,7 @@ class Order(OfToken):
             raise ValueError(f"order {self.key}: size {self.size} is not above 0")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fill(OfToken):
+class Fill(OfToken, msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A part of one of our orders that traded. `price` is the token's; `mark` is the mid in YES terms of the last good book before it.
 
     Keyed by (trade_id, order_key): one trade can fill several of our orders.
@@ -182,9 +186,10 @@ class Why(StrEnum):
     NO_LEGAL_PRICE = "no_legal_price"
     SHORT_OF_MONEY = "short_of_money"
 
+    __hash__ = str.__hash__
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+
+class Quote(msgspec.Struct, frozen=True, gc=False):
     """One side in YES terms that we want to stand for."""
 
     price: Price
@@ -195,8 +200,7 @@ class Quote:
             raise ValueError(f"no such quote: {self.size} at {self.price}")
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(msgspec.Struct, frozen=True, gc=False):
     """One side that we do not stand for, and why."""
 
     why: Why

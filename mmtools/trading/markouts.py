@@ -8,7 +8,8 @@ desk owns one of each, reports fold the same numbers from the journal.
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from mmtools.trading.market import Fill, OfToken, yes_price
 from mmtools.trading.params import Params
@@ -27,8 +28,7 @@ def markout(filled: OfToken, mark: int) -> Price:
     return Price(filled.side.sign * (yes_price(filled.outcome, mark) - filled.price))
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True, gc=False):
     """A fill at one horizon. `mark` is the mid in YES terms then, None when nobody knew it."""
 
     fill: Fill
@@ -65,42 +65,51 @@ class Toxicity:
         self._widening, self._zscore = params.toxicity_widening, params.toxicity_zscore
         self._weight = self._sum = self._squares = 0.0
         self._at_ms = 0
+        self._read: tuple[tuple[int, int], tuple[float, float]] | None = None
+        """What was last asked and found, while that is still true."""
 
     def add(self, per_share: int, at_ms: int) -> None:
         """Take a markout in, in millionths per share."""
+        self._read = None
         kept = self._kept(at_ms)
         self._weight = self._weight * kept + 1.0
         self._sum = self._sum * kept + per_share
         self._squares = self._squares * kept + float(per_share) * per_share
         self._at_ms = at_ms
 
-    def mean(self, now_ms: int, tick: int) -> float | None:
-        """Return the mean markout in ticks, drawn towards 0 by the prior; None before the first one."""
+    def evidence(self, now_ms: int, tick: int) -> tuple[float, float] | None:
+        """Return the mean markout in ticks, drawn towards 0 by the prior, and the same in standard errors; None before the first one.
+
+        Prices lie on ticks: no error is below half a tick a fill. The second of a single fill is above -1 however bad the fill.
+        """
         if not self._weight:
             return None
-        kept = self._kept(now_ms)
-        return self._sum * kept / (self._weight * kept + PRIOR_FILLS) / tick
-
-    def zscore(self, now_ms: int, tick: int) -> float | None:
-        """Return the mean in standard errors; None before the first one. Prices lie on ticks: no error is below half a tick a fill.
-
-        Of a single fill it is above -1 however bad the fill.
-        """
-        mean = self.mean(now_ms, tick)
-        if mean is None:
-            return None
+        if self._read is not None and self._read[0] == (now_ms, tick):
+            return self._read[1]
         kept = self._kept(now_ms)
         count = self._weight * kept + PRIOR_FILLS
+        mean = self._sum * kept / count / tick
         variance = max(self._squares * kept / tick**2 - count * mean**2, 0.0) / (count - 1) + 0.25
-        return mean / math.sqrt(variance / count)
+        found = (mean, mean / math.sqrt(variance / count))
+        self._read = ((now_ms, tick), found)
+        return found
+
+    def mean(self, now_ms: int, tick: int) -> float | None:
+        """Return the first part of `evidence`."""
+        found = self.evidence(now_ms, tick)
+        return None if found is None else found[0]
+
+    def zscore(self, now_ms: int, tick: int) -> float | None:
+        """Return the second part of `evidence`."""
+        found = self.evidence(now_ms, tick)
+        return None if found is None else found[1]
 
     def widening(self, now_ms: int, tick: int) -> float:
         """Return the ticks to add to the half-spread: what fills lose on average, once it is no chance."""
-        if not self._weight or not self._widening:
+        found = self.evidence(now_ms, tick)
+        if found is None:
             return 0.0
-        mean, zscore = self.mean(now_ms, tick), self.zscore(now_ms, tick)
-        assert mean is not None
-        assert zscore is not None
+        mean, zscore = found
         return self._widening * -mean if mean < 0 and zscore < -self._zscore else 0.0
 
     def _kept(self, now_ms: int) -> float:

@@ -6,8 +6,11 @@ rest. Nothing here knows risk or money beyond the numbers it is handed. `desk` r
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from mmtools import units
 from mmtools.trading.market import OfToken, Order, Outcome, Side, yes_price
@@ -21,8 +24,7 @@ KEEP_UP_TO = 1.25
 """... and while it is at most this part of what money alone would now allow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(msgspec.Struct, frozen=True, gc=False):
     """Which resting order may serve in place of a new one."""
 
     within: tuple[int, int] | None = None
@@ -35,8 +37,7 @@ class Keep:
 ORDINARY = Keep()
 
 
-@dataclass(frozen=True, slots=True)
-class Leg(OfToken):
+class Leg(OfToken, msgspec.Struct, frozen=True, gc=False):
     """A token order that we want to rest. `most` is what limits allow of one that serves instead; money may have made `size` smaller."""
 
     outcome: Outcome
@@ -61,16 +62,16 @@ def route(
     leave to the side; selling what we own uses it up but is not held back by it.
     """
     owned = Outcome.YES if side is Side.SELL else Outcome.NO
-    sold = units.lots(min(size, stock))
+    sold = units.lots(size if size < stock else stock) if stock >= min_size else Shares(0)
     if sold < min_size:
         sold = Shares(0)
-    bought = units.lots(min(size, room) - sold)
-    legs = []
+    bought = units.lots((size if size < room else room) - sold)
+    legs: tuple[Leg, ...] = ()
     if sold:
-        legs.append(Leg(owned, Side.SELL, yes_price(owned, price), sold, sold, keep))
+        legs = (Leg(owned, Side.SELL, yes_price(owned, price), sold, sold, keep),)
     if bought >= min_size:
-        legs.append(Leg(owned.other, Side.BUY, yes_price(owned.other, price), bought, bought, keep))
-    return tuple(legs)
+        legs += (Leg(owned.other, Side.BUY, yes_price(owned.other, price), bought, bought, keep),)
+    return legs
 
 
 def stretched(legs: Sequence[Leg], net_room: int, room: int, stock: int) -> tuple[Leg, ...]:
@@ -123,10 +124,14 @@ class Working:
     state: State
     sent_ms: int
     accepted_ms: int | None = None
+    yes_side: Side = field(init=False)
+    yes_price: Price = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.yes_side, self.yes_price = self.order.yes_side, self.order.yes_price
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(msgspec.Struct, frozen=True, gc=False):
     """What to cancel, and which legs have no order yet."""
 
     cancel: tuple[Working, ...]
@@ -139,6 +144,8 @@ def diff(wanted: Sequence[Leg], working: Sequence[Working], *, tick: Price, repr
     closest: the price in YES terms beyond which an order would stand through fair value; such a one is never kept.
     While a cancel is in flight nothing is placed on that side: the old order can still fill, and two would be twice the risk.
     """
+    if not working:
+        return Changes((), tuple(wanted))
     unmatched = list(wanted)
     cancel = []
     waiting = False
@@ -146,9 +153,10 @@ def diff(wanted: Sequence[Leg], working: Sequence[Working], *, tick: Price, repr
         if work.state is State.CANCELLING or work.left < units.LOT:
             waiting = True  # on its way out, by our wish or because it has filled
             continue
-        leg = next((leg for leg in unmatched if _serves(work, leg, tick * reprice_after, closest)), None)
-        if leg is not None:
-            unmatched.remove(leg)
+        for leg in unmatched:
+            if _serves(work, leg, tick * reprice_after, closest):
+                unmatched.remove(leg)
+                break
         else:
             cancel.append(work)
             waiting = True
@@ -157,16 +165,16 @@ def diff(wanted: Sequence[Leg], working: Sequence[Working], *, tick: Price, repr
 
 def _serves(work: Working, leg: Leg, give: int, closest: int | None) -> bool:
     order, keep = work.order, leg.keep
+    if order.outcome is not leg.outcome or order.side is not leg.side:
+        return False
     if keep.within is None:
         stands_well = abs(order.price - leg.price) < give
     else:
         # Grid, touch and fair value may have pushed the wish out of its band; then it stands where the next one would.
-        stands_well = order.price == leg.price or keep.within[0] <= order.yes_price <= keep.within[1]
+        stands_well = order.price == leg.price or keep.within[0] <= work.yes_price <= keep.within[1]
     return (
-        order.outcome is leg.outcome
-        and order.side is leg.side
-        and stands_well
-        and (closest is None or (order.yes_price - closest) * order.yes_side.sign <= 0)
+        stands_well
+        and (closest is None or (work.yes_price - closest) * work.yes_side.sign <= 0)
         and work.left <= leg.most
         and leg.size * keep.down_to <= work.left <= leg.size * keep.up_to
     )

@@ -36,7 +36,7 @@ class _Desk:
         self.view = view
         self.epoch = view.epoch
         self.levels: dict[Side, dict[int, list[_Resting]]] = {Side.BUY: {}, Side.SELL: {}}
-        self.pools: dict[tuple[Side, int], Pool] = {}
+        self.pools: dict[Side, dict[int, Pool]] = {Side.BUY: {}, Side.SELL: {}}
         self.held: dict[Outcome, int] = {Outcome.YES: 0, Outcome.NO: 0}
         self.locked: dict[Outcome, int] = {Outcome.YES: 0, Outcome.NO: 0}
 
@@ -117,11 +117,12 @@ class PaperExchange:
 
     def decreased(self, market: int, bid: bool, price: int, before: int, after: int, now_ms: int) -> None:
         """A level lost size. Nothing fills by it; what no print explains was a cancel, and those behind it move up."""
-        desk = self._current(market)
-        side = Side.BUY if bid else Side.SELL
+        desk, side = self._desks[market], Side.BUY if bid else Side.SELL
+        if desk.epoch != desk.view.epoch:
+            self._current(market)
         self._turn += 1
-        ours = desk.levels[side].get(price, ())
-        self._pool(desk, side, price).decreased(ours, before, after, self._turn, now_ms, snapshots=desk.view.snapshots_only())
+        pool = desk.pools[side].get(price) or self._pool(desk, side, price)
+        pool.decreased(desk.levels[side].get(price, ()), before, after, self._turn, now_ms, snapshots=desk.view.snapshots_only())
 
     def printed(self, market: int, taker: Side, price: int, size: int, now_ms: int) -> list[ev.Event]:
         """A taker traded `size` at `price` in YES terms: it eats the queue of our level, then us; a print through us fills us."""
@@ -137,8 +138,9 @@ class PaperExchange:
         """A full book has come and its decreases are told."""
         desk = self._current(market)
         if desk.view.snapshots_only():
-            for pool in desk.pools.values():
-                pool.book_given()
+            for pools in desk.pools.values():
+                for pool in pools.values():
+                    pool.book_given()
 
     def frame_over(self, market: int) -> list[ev.Event]:
         """Fill what stands at the touch if the queue model is `touch`, which believes in such fills; nothing otherwise."""
@@ -175,7 +177,8 @@ class PaperExchange:
         desk = self._desks[market]
         if desk.epoch != desk.view.epoch:
             desk.epoch = desk.view.epoch
-            desk.pools.clear()
+            for pools in desk.pools.values():
+                pools.clear()
             for levels in desk.levels.values():
                 for orders in levels.values():
                     for resting in orders:
@@ -183,9 +186,9 @@ class PaperExchange:
         return desk
 
     def _pool(self, desk: _Desk, side: Side, price: int) -> Pool:
-        pool = desk.pools.get((side, price))
+        pool = desk.pools[side].get(price)
         if pool is None:
-            pool = desk.pools[side, price] = Pool(self._params.explain_ms)
+            pool = desk.pools[side][price] = Pool(self._params.explain_ms)
         return pool
 
     def _accept(self, order: Order) -> ev.Event:

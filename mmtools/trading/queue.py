@@ -78,15 +78,9 @@ class Queued:
         return volume - eaten
 
 
-@dataclass(slots=True)
-class _Pending:
-    """A decrease that no print has explained yet, or a print that no decrease has shown yet."""
-
-    at_ms: int
-    turn: int
-    left: int
-    level: int = 0
-    """Of a decrease: what the level held after it."""
+_Waiting = list[int]
+"""A decrease that no print has explained yet: [at_ms, turn, shares left, size of the level after it]; or a print that no decrease
+has shown yet: [at_ms, turn, shares left]. Plain lists, for there is one for nearly every row of a feed."""
 
 
 class Pool:
@@ -101,27 +95,29 @@ class Pool:
     def __init__(self, explain_ms: int) -> None:
         self._explain_ms = explain_ms
         # Lists, not deques: there is a pool for every price, and hardly ever more than a few wait in one.
-        self._decreases: list[_Pending] = []
-        self._prints: list[_Pending] = []
+        self._decreases: list[_Waiting] = []
+        self._prints: list[_Waiting] = []
 
     def decreased(self, ours: Sequence[Queued], before: int, after: int, turn: int, now_ms: int, *, snapshots: bool) -> None:
         """The level lost size: prints explain it, now or within `explain_ms`; what none explains was a cancel."""
         self._expire(ours, now_ms, snapshots)
-        explained, left = _match(self._prints, before - after)
-        for printed_turn, shares in explained:
-            for order in ours:
-                # It came after this print but before its decrease: what the print took still stood in the level it counted.
-                if order.turn > printed_turn and order.ahead != UNKNOWN_QUEUE:
-                    order.ahead = max(order.ahead - shares, 0)
+        left = before - after
+        if self._prints:
+            explained, left = _match(self._prints, left)
+            for printed_turn, shares in explained:
+                for order in ours:
+                    # It came after this print but before its decrease: what the print took still stood in the level it counted.
+                    if order.turn > printed_turn and order.ahead != UNKNOWN_QUEUE:
+                        order.ahead = max(order.ahead - shares, 0)
         if left >= LOT:
-            self._decreases.append(_Pending(now_ms, turn, left, after))
+            self._decreases.append([now_ms, turn, left, after])
 
     def printed(self, ours: Sequence[Queued], size: int, turn: int, now_ms: int, *, snapshots: bool) -> list[tuple[int, int]]:
         """A taker traded here; return the decreases that had shown it before, as (turn, shares). The queue is the caller's to eat."""
         self._expire(ours, now_ms, snapshots)
         shown, left = _match(self._decreases, size)
         if left >= LOT:
-            self._prints.append(_Pending(now_ms, turn, left))
+            self._prints.append([now_ms, turn, left])
             # A market that prints but never shows a book must not fill the memory.
             del self._prints[:-MOST_WAITING]
         return shown
@@ -132,18 +128,18 @@ class Pool:
 
     def _expire(self, ours: Sequence[Queued], now_ms: int, snapshots: bool) -> None:
         """Count decreases that stayed unexplained as cancels, and forget prints whose decrease never came."""
-        expired = now_ms - self._explain_ms
-        while self._decreases and self._decreases[0].at_ms < expired:
-            gone = self._decreases.pop(0)
+        expired, decreases, prints = now_ms - self._explain_ms, self._decreases, self._prints
+        while decreases and decreases[0][0] < expired:
+            _, gone_turn, left, level = decreases.pop(0)
             for order in ours:
-                if order.turn < gone.turn and order.ahead > 0:
-                    order.ahead = order.model.ahead_after_cancel(order.ahead, gone.level + gone.left, gone.level)
+                if order.turn < gone_turn and order.ahead > 0:
+                    order.ahead = order.model.ahead_after_cancel(order.ahead, level + left, level)
         if not snapshots:
-            while self._prints and self._prints[0].at_ms < expired:
-                self._prints.pop(0)
+            while prints and prints[0][0] < expired:
+                prints.pop(0)
 
 
-def _match(waiting: list[_Pending], size: int) -> tuple[list[tuple[int, int]], int]:
+def _match(waiting: list[_Waiting], size: int) -> tuple[list[tuple[int, int]], int]:
     """Take `size` from what waits, oldest first; return what was taken as (turn, shares), and how much of `size` found nothing.
 
     A rest of less than a lot is rounding and waits no more.
@@ -151,11 +147,11 @@ def _match(waiting: list[_Pending], size: int) -> tuple[list[tuple[int, int]], i
     taken = []
     while size and waiting:
         first = waiting[0]
-        shares = min(size, first.left)
-        first.left -= shares
+        shares = min(size, first[2])
+        first[2] -= shares
         size -= shares
-        taken.append((first.turn, shares))
-        if first.left < LOT:
+        taken.append((first[1], shares))
+        if first[2] < LOT:
             waiting.pop(0)
     return taken, size
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
+
 from mmtools import units
 from mmtools.trading.market import Side
 from mmtools.trading.orders import KEEP_DOWN_TO, KEEP_UP_TO
@@ -24,8 +26,7 @@ is lost in rounding. Nothing else is: 12 is 0.000006, a sixteenth of the finest 
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
+class Inputs(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a model looks at: prices in ticks, sigma in ticks per square root of a second."""
 
     fair: float
@@ -40,8 +41,7 @@ class Inputs:
     """Ticks in one USDC."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unsnapped:
+class Unsnapped(msgspec.Struct, frozen=True, gc=False):
     """Where a model would quote on a grid of no width: bid < ask, in ticks."""
 
     reservation: float
@@ -153,8 +153,7 @@ def _ticks(margin: float, tick: int) -> float:
     return float(f"{margin * ONE / tick:.12g}")
 
 
-@dataclass(frozen=True, slots=True)
-class Adjustments:
+class Adjustments(msgspec.Struct, frozen=True, gc=False):
     """What is changed about any model's quotes, in ticks."""
 
     toxicity: float = 0.0
@@ -169,20 +168,22 @@ class Adjustments:
             raise ValueError(f"toxicity {self.toxicity} and rewards {self.rewards} must be at least 0 ticks")
 
 
+NO_ADJUSTMENTS = Adjustments()
 LEAST_HALF = 0.05
 """Ticks from the reservation price that rewards leave of a wider quote."""
 
 
 def adjusted(unsnapped: Unsnapped, adjustments: Adjustments) -> Unsnapped:
     """Return a model's quotes with the adjustments; the reservation price stays. Without any they come back as they were, to the bit."""
+    if adjustments is NO_ADJUSTMENTS:
+        return unsnapped
     at, toxicity, rewards = unsnapped.reservation, adjustments.toxicity, adjustments.rewards
     bid, ask = unsnapped.bid - toxicity, unsnapped.ask + toxicity
     bid, ask = min(bid + rewards, max(bid, at - LEAST_HALF)), max(ask - rewards, min(ask, at + LEAST_HALF))
     return Unsnapped(at, bid + min(0.0, adjustments.trend), ask + max(0.0, adjustments.trend))
 
 
-@dataclass(frozen=True, slots=True)
-class Snapped:
+class Snapped(msgspec.Struct, frozen=True, gc=False):
     """The first level of each side in ticks; None where no legal price is left (below the first tick or above the last)."""
 
     bid: int | None

@@ -6,8 +6,9 @@ Only what the view and the clock say goes in; limits and money are the business 
 """
 
 import math
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from mmtools.trading.market import Market
 from mmtools.trading.params import Params
@@ -27,8 +28,7 @@ class Regime(StrEnum):
     HALTED = "HALTED"
 
 
-@dataclass(frozen=True, slots=True)
-class Stance:
+class Stance(msgspec.Struct, frozen=True, gc=False):
     """A regime, why, and since when. `trend` is 1 in a rising market, -1 in a falling one, else 0."""
 
     regime: Regime
@@ -95,7 +95,7 @@ class Watch:
         if params.event_cool_off_s == 0 or view.fault is not None:
             return None
         jump = view.jump(now_ms)
-        if jump >= params.event_jump_ticks:
+        if jump and jump >= params.event_jump_ticks:
             usual = view.usual_volatility
             if usual is None or jump >= params.event_jump_sigmas * usual:
                 return view.moved_ms, f"the mid moved {jump:g} ticks within a second"
@@ -107,8 +107,10 @@ class Watch:
     def _trend(self, view: MarketView, now_ms: int) -> tuple[int, str]:
         """Return the direction of the trend, 0 for none, and the cause."""
         params = self._params
+        if params.trend_sigmas is None:
+            return 0, ""
         momentum, sigma = view.momentum(now_ms), view.long_volatility(now_ms)
-        if params.trend_sigmas is None or momentum is None or sigma is None:
+        if not momentum or sigma is None:
             return 0, ""
         ticks = momentum / view.book.tick
         usual = sigma * math.sqrt(MOMENTUM_MS / 1000)

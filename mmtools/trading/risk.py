@@ -8,6 +8,8 @@ from collections import deque
 from copy import copy
 from dataclasses import dataclass
 
+import msgspec
+
 from mmtools.trading.market import Market, Side, Why
 from mmtools.trading.params import Params
 from mmtools.trading.signals import MarketView
@@ -71,10 +73,18 @@ class Limits:
         """The largest drawdown so far."""
         self.last = Usdc(0)
         """The total when it was last looked at: what the next day begins with."""
+        self._day_ends_ms = 0
 
     def restore(self, *, day: int, day_began_at: Usdc, peak: Usdc, deepest: Usdc, last: Usdc) -> None:
         """Go on from what an earlier process of the same run had seen."""
         self.day, self.day_began_at, self.peak, self.deepest, self.last = day, day_began_at, peak, deepest, last
+
+    def _new_day(self, day: int) -> None:
+        if self.day is None:
+            self.day = day
+        elif day > self.day:
+            self.day, self.day_began_at = day, self.last
+        self._day_ends_ms = (self.day + 1) * DAY_MS
 
     def clear(self, total: Usdc) -> None:
         """A person looked and said go on: losses count anew from here."""
@@ -82,15 +92,14 @@ class Limits:
 
     def check(self, total: Usdc, now_ms: int) -> Breach | None:
         """Take notice of the total; return the limit that it breaks, if any."""
-        day = now_ms // DAY_MS
-        if self.day is None:
-            self.day = day
-        elif day > self.day:
-            self.day, self.day_began_at = day, self.last
+        if now_ms >= self._day_ends_ms:
+            self._new_day(now_ms // DAY_MS)
         self.last = total
-        self.peak = max(self.peak, total)
-        self.deepest = max(self.deepest, Usdc(self.peak - total))
+        if total > self.peak:
+            self.peak = total
         lost, fallen = self.day_began_at - total, self.peak - total
+        if fallen > self.deepest:
+            self.deepest = Usdc(fallen)
         if self._max_daily_loss is not None and lost >= self._max_daily_loss:
             return Breach(Why.DAILY_LOSS, f"lost {_usdc(lost)} since 00:00 UTC; max_daily_loss is {_usdc(self._max_daily_loss)}")
         if self._max_drawdown is not None and fallen >= self._max_drawdown:
@@ -127,8 +136,7 @@ class Requests:
         return Breach(Why.ERROR_RATE, f"{self._failed} of the last {count} requests failed; max_error_rate is {self._max:g}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stand:
+class Stand(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where a market stands for its caps: what is owned, what that cost, and what the event's other markets could lose."""
 
     yes: Shares
@@ -154,23 +162,28 @@ class Caps:
         less.net, less.net_why = Shares(int(self.net * part)), Why.TAPERED
         return less
 
-    def room(self, side: Side, price: int, stand: Stand) -> tuple[Shares, Why]:
+    def room(self, side: Side, price: int, stand: Stand, net_room: Shares | None = None) -> tuple[Shares, Why]:
         """Return how much one side may buy in all at a price in YES terms if everything fills, and the cap that binds first.
 
-        Resting orders of the side are part of the room: they are what it is used for.
+        Resting orders of the side are part of the room: they are what it is used for. net_room: that of the side, if known already.
         """
         held, lost_per_share = (stand.yes, price) if side is Side.BUY else (stand.no, ONE - price)
-        rooms = [(self.position - held, Why.POSITION_CAP), (self.net_room(side, stand), self.net_why)]
+        room, why = self.position - held, Why.POSITION_CAP
+        net = self.net_room(side, stand) if net_room is None else net_room
+        if net < room:
+            room, why = net, self.net_why
         if self.event is not None:
             # A bid loses its price if NO wins, an ask loses 1 - price if YES wins; what we own pays in the outcome it names.
             owed = stand.cost - (stand.no if side is Side.BUY else stand.yes)
-            rooms.append(((self.event - stand.elsewhere - owed) * ONE // lost_per_share, Why.EVENT_CAP))
-        room, why = min(rooms, key=lambda pair: pair[0])
-        return Shares(max(room, 0)), why
+            left = (self.event - stand.elsewhere - owed) * ONE // lost_per_share
+            if left < room:
+                room, why = Shares(left), Why.EVENT_CAP
+        return Shares(room if room > 0 else 0), why
 
     def net_room(self, side: Side, stand: Stand) -> Shares:
         """Return how much one side may trade in all, selling what we own included: the net cap limits a bet, not spending."""
-        return Shares(max(self.net - (stand.yes - stand.no) * side.sign, 0))
+        room = self.net - (stand.yes - stand.no) * side.sign
+        return Shares(room if room > 0 else 0)
 
 
 def _usdc(amount: int) -> str:

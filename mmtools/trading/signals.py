@@ -53,15 +53,18 @@ class Variance:
     adds up to more the oftener the feed speaks.
     """
 
-    __slots__ = ("_began_ms", "_from", "_last", "_second", "_squares")
+    __slots__ = ("_began_ms", "_from", "_last", "_read", "_second", "_squares")
 
     def __init__(self, constant_s: float) -> None:
         self._squares = Decayed(constant_s)
+        self._read: tuple[int, float] | None = None
+        """When it was last read and what was read, while that is still true: whoever decides asks more than once."""
         self._began_ms: int | None = None
         self._second = self._from = self._last = 0
 
     def moved(self, to: int, now_ms: int) -> None:
         """The price is `to` now; the first call begins the history."""
+        self._read = None
         if self._began_ms is None:
             self._began_ms, self._from, self._last = now_ms, to, to
         second = (now_ms - self._began_ms) // 1000
@@ -76,9 +79,13 @@ class Variance:
         """Return the variance per second, corrected for the time before it began; None before a second has gone by."""
         if self._began_ms is None or now_ms - self._began_ms < 1000:
             return None
+        if self._read is not None and self._read[0] == now_ms:
+            return self._read[1]
         constant_ms = self._squares.constant_ms
         weight = constant_ms / 1000.0 * -math.expm1((self._began_ms - now_ms) / constant_ms)
-        return max(0.0, self._squares.read(now_ms)) / weight
+        variance = max(0.0, self._squares.read(now_ms)) / weight
+        self._read = (now_ms, variance)
+        return variance
 
 
 Decrease = tuple[bool, int, int, int]
@@ -107,6 +114,8 @@ class MarketView:
         self.refused: dict[str, int] = {}
         """`book` frames of the YES token that were crossed, locked, one_sided or empty, counted by that name."""
         self.off_grid = 0
+        self._stated = (-1, -1)
+        """The touch that the last frame stated."""
         self._touch_stated = 0
         self._touch_agreed = 0
         self._touch_unseen = False
@@ -128,7 +137,8 @@ class MarketView:
         self._swept: deque[tuple[int, int]] = deque()
         """Time and price of the prints of the last second; the price is negative when a taker sold."""
         self._micro = MicroPrice()
-        self._next_look_ms = 0
+        self.next_look_ms = 0
+        """The first frame from then on is looked at for the micro-price."""
         self._usual: float | None = None
         self._usual_next: float | None = None
         """Long variances per second as of the last look but one, and of the last."""
@@ -142,7 +152,7 @@ class MarketView:
     def frame(self, now_ms: int) -> None:
         """A frame of this market begins: it is alive."""
         self.last_frame_ms = now_ms
-        if now_ms >= self._next_look_ms:
+        if now_ms >= self.next_look_ms:
             self._look(now_ms)
 
     def level(self, bid: bool, price: int, size: int, now_ms: int) -> None:
@@ -174,6 +184,7 @@ class MarketView:
 
     def end(self, now_ms: int, stated_bid: int, stated_ask: int) -> bool:
         """The frame is over: replace or trim the book. Return whether the touch or the book's fault is another than before."""
+        self._stated = (stated_bid, stated_ask)
         if self._full is not None:
             self._replace(self._full)
             self._full = None
@@ -190,6 +201,24 @@ class MarketView:
         if self.fault is None:
             self._mid_is(book.mid(), now_ms)
         return True
+
+    def calm_touch(self) -> tuple[int, int] | None:
+        """Return the touch in millionths while a frame of one level behind it, stating the same touch again, changes that level alone.
+
+        None while more may follow from such a frame. What it does is then for the caller to do, on the book; `calm_frames` tells the rest.
+        """
+        book = self.book
+        if self.fault is not None or self._full is not None or not self._changes_seen or self._epoch_began_ms is None:
+            return None
+        touch = (book.best_bid * book.tick, book.best_ask * book.tick)
+        return touch if self._stated in (touch, (-1, -1)) else None
+
+    def calm_frames(self, count: int, last_ms: int) -> None:
+        """So many frames of one level behind a calm touch have been, the last one then."""
+        self.last_frame_ms = last_ms
+        if self._stated != (-1, -1):
+            self._touch_stated += count
+            self._touch_agreed += count
 
     def printed(self, taker: Side, price: int, size: int, now_ms: int) -> None:
         """A taker bought or sold, in YES terms."""
@@ -239,8 +268,10 @@ class MarketView:
 
     def in_gap(self, now_ms: int, max_gap_ms: int) -> bool:
         """Whether the feed is lost or has been silent for too long; a market that never spoke has no gap yet, only no book."""
+        if not self.connected:
+            return True
         silent_ms = self.silent_ms(now_ms)
-        return not self.connected or (silent_ms is not None and silent_ms > self.gap_limit_ms(max_gap_ms))
+        return silent_ms is not None and silent_ms > max_gap_ms and silent_ms > self.gap_limit_ms(max_gap_ms)
 
     def snapshots_only(self) -> bool:
         """Whether this market has spoken in `book` frames and prints alone."""
@@ -272,6 +303,8 @@ class MarketView:
         0 where nobody looks that often: between two books a minute apart, or while the feed was lost, the mid may have walked.
         """
         farthest = 0
+        if not self._mids or self._mids[-1][0] <= now_ms - SWEEP_MS:
+            return 0.0
         if self.mark is not None and not (self.snapshots_only() and self._book_interval_ms() > SLOW_BOOKS_MS):
             # The newest mid is the mark; each one held until the next came, so the first that is too old still held within the second.
             for at_ms, mid in reversed(self._mids):
@@ -282,7 +315,7 @@ class MarketView:
 
     def sweep(self, now_ms: int) -> int:
         """Return at how many prices takers of one side traded within the last second."""
-        if not self._swept:
+        if not self._swept or self._swept[-1][0] <= now_ms - SWEEP_MS:
             return 0
         prices = {price for at_ms, price in self._swept if at_ms > now_ms - SWEEP_MS}
         bought = sum(price > 0 for price in prices)
@@ -327,7 +360,7 @@ class MarketView:
 
     def _look(self, now_ms: int) -> None:
         """Once a second: remember the usual volatility, and show the micro-price the touch that held until now."""
-        self._next_look_ms = now_ms + LOOK_EVERY_MS
+        self.next_look_ms = now_ms + LOOK_EVERY_MS
         if self._began_ms is None:
             self._began_ms = now_ms
         self._usual, self._usual_next = self._usual_next, self._long_variance.per_s(now_ms)

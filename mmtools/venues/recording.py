@@ -19,7 +19,9 @@ from mmtools import units
 from mmtools.trading.market import TICKS, FeeSchedule, Market, RewardTerms
 from mmtools.trading.params import NotNegative
 from mmtools.units import Price, Shares, Usdc
-from mmtools.venues.tape import BadFrame, Decoder, Tape, shown
+from mmtools.venues import tapefile
+from mmtools.venues.tape import BadFrame, Decoder, shown
+from mmtools.venues.tapefile import Tape
 from mmtools.venues.venue import Row
 
 SCHEMA = "mmtools.recording/1"
@@ -27,6 +29,8 @@ SCHEMA = "mmtools.recording/1"
 _GZIP = b"\x1f\x8b"
 _CHUNK = 16 * 1024
 """Bytes read at once: a chunk of gzip may unfold a thousand times, and must still fit a small memory."""
+_HASHED = 1024 * 1024
+"""Bytes hashed at once."""
 _LONGEST_LINE = 32 * 1024 * 1024
 """A first array with the books of hundreds of markets fits well."""
 _LAST_MS = 253_402_300_799_999
@@ -84,17 +88,13 @@ _decode_line = msgspec.json.Decoder(tuple[int, msgspec.Raw]).decode
 
 
 def read(path: Path, markets: Sequence[str] = ()) -> Tape:
-    """Compile a recording to a tape of the markets asked for by slug, in that order; of all of them when none is asked for.
+    """Return a recording as a tape of the markets asked for by slug, in that order; of all of them when none is asked for.
 
+    It is compiled once: the tape is kept under the hash of the recording's bytes (`tapefile`), and used as long as they have it.
     Raises BadRecording for whatever is wrong with the file, wherever in it, and for a market that it does not hold.
     """
-    sha256 = hashlib.sha256()
     try:
-        lines = _numbered_lines(path, sha256)
-        header = _header(path, lines)
-        wanted = _wanted(path, header.markets, markets)
-        tape = Tape(wanted[0], clock=header.clock, source=header.source)
-        _compile(path, lines, Decoder(wanted[1], only={market.slug for market in wanted[0]}), tape)
+        tape = (_kept(path) if path.is_file() else None) or _compiled(path)
     except FileNotFoundError:
         _refuse(path, "there is no such file")
     except IsADirectoryError:
@@ -103,7 +103,34 @@ def read(path: Path, markets: Sequence[str] = ()) -> Tape:
         _refuse(path, "may not be read: permission denied")
     except OSError as e:
         _refuse(path, f"cannot be read: {e.strerror or e}")
+    return tape.of(_chosen(path, tape.markets, markets))
+
+
+def _kept(path: Path) -> Tape | None:
+    """Return the tape that an earlier reader of the same bytes left; None when nobody did."""
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_HASHED):
+            sha256.update(chunk)
+    kept = tapefile.load(sha256.hexdigest())
+    if kept is None:
+        return None
+    label, columns = kept
+    header = _header(path, label.header.encode())
+    tape = Tape(_markets(path, header.markets), clock=header.clock, source=header.source)
+    tape.fill(label, columns)
+    return tape
+
+
+def _compiled(path: Path) -> Tape:
+    sha256 = hashlib.sha256()
+    lines = _numbered_lines(path, sha256)
+    _, line = next(lines, (1, b""))
+    header = _header(path, line)
+    tape = Tape(_markets(path, header.markets), clock=header.clock, source=header.source)
+    _compile(path, lines, Decoder(tape.markets), tape)
     tape.sha256 = sha256.hexdigest()
+    tapefile.keep(tape, line.decode())
     return tape
 
 
@@ -159,9 +186,8 @@ def _plain_chunks(path: Path, sha256: "hashlib._Hash") -> Iterator[bytes]:
 # The header
 
 
-def _header(path: Path, lines: Iterator[tuple[int, bytes]]) -> _Header:
-    _, line = next(lines, (1, None))
-    if line is None:
+def _header(path: Path, line: bytes) -> _Header:
+    if not line:
         _refuse(path, "is empty")
     try:
         document = msgspec.json.decode(line)
@@ -186,8 +212,8 @@ def _without_notes(document: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _wanted(path: Path, records: list[_MarketRecord], asked: Sequence[str]) -> tuple[tuple[Market, ...], tuple[Market, ...]]:
-    """Return the markets asked for and, those first, all of the recording."""
+def _markets(path: Path, records: list[_MarketRecord]) -> tuple[Market, ...]:
+    """Return the markets of the recording, in its order."""
     found: dict[str, Market] = {}
     conditions: set[str] = set()
     tokens: set[str] = set()
@@ -205,13 +231,18 @@ def _wanted(path: Path, records: list[_MarketRecord], asked: Sequence[str]) -> t
         found[market.slug] = market
         conditions.add(market.condition_id)
         tokens.update(record.token_ids)
+    return tuple(found.values())
+
+
+def _chosen(path: Path, markets: Sequence[Market], asked: Sequence[str]) -> tuple[Market, ...]:
+    """Return the markets asked for, in that order; all when none is."""
+    found = {market.slug: market for market in markets}
     for slug in asked:
         if slug not in found:
             close = difflib.get_close_matches(slug, found, 1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             _refuse(path, f"has no market {shown(slug)}{hint}; it has {', '.join(found)}")
-    first = tuple(found[slug] for slug in dict.fromkeys(asked)) or tuple(found.values())
-    return first, first + tuple(market for market in found.values() if market not in first)
+    return tuple(found[slug] for slug in dict.fromkeys(asked)) or tuple(markets)
 
 
 def _market(record: _MarketRecord) -> Market:

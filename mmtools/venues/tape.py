@@ -1,12 +1,11 @@
-"""Wire frames of the market channel turned into rows (`Decoder`), and rows held as columns of integers (`Tape`).
+"""Wire frames of the market channel turned into rows (`Decoder`).
 
 Only the form of frames and what they mean: no files, no sockets, no clock. What a row is stands in `venues.venue`. Called by
 `recording` (every frame of a file, once), by the live stream and by the synthetic market, so that all three speak one language.
 """
 
-from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -228,9 +227,10 @@ class Decoder:
 
     def _print(self, now: int, message: Print, known: _Known, rows: list[Row]) -> None:
         price, size, bought = self._prices[message.price], self._sizes[message.size], message.side == "BUY"
-        if not known.is_yes(message.asset_id):
+        yes = known.is_yes(message.asset_id)
+        if not yes:
             price, bought = ONE - price, not bought
-        rows.append((now, Kind.FRAME, known.place, 0, 0))
+        rows.append((now, Kind.FRAME, known.place, 0, 0 if yes or not size else 2))
         if size:
             rows.append((now, Kind.BOUGHT if bought else Kind.SOLD, known.place, price, size))
 
@@ -267,45 +267,3 @@ def _what_is_wrong(frame: bytes | msgspec.Raw, error: Exception) -> str:
         if event not in EVENTS:
             return f"unknown event type {shown(str(event))}"
     return shown(str(error))
-
-
-@dataclass(slots=True)
-class Tape:
-    """A recording compiled: every row as five integers in columns, 24 bytes a row. Yields the same rows every time."""
-
-    markets: tuple[Market, ...]
-    clock: Literal["exchange", "receive"]
-    """Whose time the rows carry."""
-    source: str
-    sha256: str = ""
-    """Of the recording's bytes as they lie on the disk, in hex."""
-    first_ms: int = 0
-    last_ms: int = 0
-    clock_steps: int = 0
-    """How often the time stepped back, and was held at the last one."""
-    name: str = "recording"
-    _times: "array[int]" = field(init=False, default_factory=lambda: array("q"), repr=False)
-    _kinds: "array[int]" = field(init=False, default_factory=lambda: array("B"), repr=False)
-    _places: "array[int]" = field(init=False, default_factory=lambda: array("H"), repr=False)
-    _a: "array[int]" = field(init=False, default_factory=lambda: array("i"), repr=False)
-    _b: "array[int]" = field(init=False, default_factory=lambda: array("q"), repr=False)
-
-    def extend(self, rows: Iterable[Row]) -> None:
-        """Add rows at the end; for whoever compiles the tape."""
-        columns: list[tuple[int, ...]] = list(zip(*rows, strict=True))
-        if columns:
-            for column, values in zip((self._times, self._kinds, self._places, self._a, self._b), columns, strict=True):
-                column.extend(values)
-
-    def rows(self) -> Iterator[Row]:
-        return zip(self._times, self._kinds, self._places, self._a, self._b, strict=True)
-
-    @property
-    def frames(self) -> int:
-        """Frames of the wanted markets; an array of several counts each."""
-        return self._kinds.count(Kind.FRAME)
-
-    @property
-    def has_books(self) -> bool:
-        """Whether any full book of a YES token is on the tape; without one a book must be built from changes."""
-        return Kind.BOOK in self._kinds

@@ -23,7 +23,7 @@ class Kind:
     CLOCK: Final = 0
     """Time went by in silence (live feeds only; the market is -1)."""
     FRAME: Final = 1
-    """A frame of this market begins. a: level changes in it, both tokens counted; b: 1 when it is a `book` of either token."""
+    """A frame of this market begins. a: level changes in it, both tokens counted; b: 1 for a `book` of either, 2 for a print of NO."""
     BID: Final = 2
     """The bid level at price a now holds size b; 0 is gone."""
     ASK: Final = 3
