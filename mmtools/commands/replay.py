@@ -1,7 +1,13 @@
-"""replay: runs a recording at full speed and prints the result; leaves nothing on disk. `replay calibrate` lays orders over it."""
+"""replay: runs a recording at full speed and prints the result; with --grid, every set of a grid of parameters over several.
 
+`replay calibrate` lays orders over recordings. Only a grid leaves something on disk: its trials, so that it can go on.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +17,7 @@ if TYPE_CHECKING:
     from mmtools.config import RunConfig
     from mmtools.lab.calibrate import Found, Plan
     from mmtools.lab.findings import Source
+    from mmtools.state import StateDir
     from mmtools.trading.params import QueueModel
     from mmtools.venues.tapefile import Tape
 
@@ -18,28 +25,150 @@ MORE_MODELS: "tuple[QueueModel, ...]" = ("power", "power2", "power3", "log", "lo
 """What calibrate can be asked for besides the three models that are always there. Here, because `--help` loads no library."""
 
 
-@cli.command(example="replay game.jsonl.gz --set model=avellaneda-stoikov --set seed=7 --json\nreplay calibrate game.jsonl.gz")
-@click.argument("recording", type=click.Path(), metavar="RECORDING")
+@cli.command(
+    example="replay game.jsonl.gz --set model=avellaneda-stoikov --set seed=7 --json\n"
+    "replay --grid configs/grid.yaml monday.jsonl.gz tuesday.jsonl.gz\n"
+    "replay calibrate game.jsonl.gz"
+)
+@click.argument("recordings", type=click.Path(), metavar="RECORDING...", nargs=-1, required=True)
 @click.option("--market", "markets", metavar="SLUG", multiple=True, help="Only this market of the recording; may be given again.")
 @click.option("--config", "config_file", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="The run's YAML config.")
 @click.option("--set", "changes", metavar="KEY=VALUE", multiple=True, help="Change one of the config's params; may be given again.")
-def main(*, recording: str, markets: tuple[str, ...], config_file: str | None, changes: tuple[str, ...]) -> cli.Report:
+@click.option("--grid", "grid_file", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="Run every set of this grid.")
+@click.option("--jobs", metavar="N", type=click.IntRange(1, 1024), help="With --grid: so many processes; default: one per core.")
+@click.option("--shard", metavar="I/N", help="With --grid: only the I-th of N shares; put the files of all together.")
+@click.option("--out", metavar="FILE.jsonl", type=click.Path(dir_okay=False), help="With --grid: keep the trials in this file.")
+@click.option("--backend", type=click.Choice(("processes", "dask")), help="With --grid: where trials run; default: processes.")
+@click.option("--scheduler", metavar="ADDRESS", help="With --backend dask: the scheduler, such as tcp://10.0.0.1:8786.")
+def main(
+    *,
+    recordings: tuple[str, ...],
+    markets: tuple[str, ...],
+    config_file: str | None,
+    changes: tuple[str, ...],
+    grid_file: str | None,
+    state: "StateDir",
+    **how: Any,
+) -> cli.Report:
     """Run a recording at full speed on paper and say what it would have earned.
 
-    The same maker, exchange and result as quote-run on the same recording, without a run folder.
+    The same maker, exchange and result as quote-run on the same recording, without a run folder. With --grid: every set of
+    parameters over every recording, chosen by the first part of the time, judged by the second; goes on where it was stopped.
     """
+    from mmtools.runs import feeds
+
+    _check_options(recordings, grid_file, **how)
+    try:
+        run = feeds.read_config(config_file, recordings[0], markets)
+        if grid_file is None:
+            return _replay(feeds.changed(run, changes))
+        return _sweep(grid_file, run, changes, recordings, state, **how)
+    except feeds.BadRequest as e:
+        raise click.ClickException(str(e)) from e
+
+
+def _check_options(recordings: tuple[str, ...], grid_file: str | None, **how: Any) -> None:
+    """Raise UsageError for options that do not go together."""
+    if grid_file is None:
+        alone = next((name for name, value in how.items() if value is not None), None)
+        if alone is not None:
+            raise click.UsageError(f"--{alone} goes with --grid FILE only")
+        if len(recordings) > 1:
+            raise click.UsageError("one recording at a time; several are run with --grid FILE")
+    elif (how["backend"] == "dask") != (how["scheduler"] is not None):
+        raise click.UsageError("--backend dask and --scheduler ADDRESS go together")
+    elif how["backend"] == "dask" and how["jobs"] is not None:
+        raise click.UsageError("--jobs is of processes here; a Dask scheduler has its own workers")
+
+
+def _replay(config: "RunConfig") -> cli.Report:
     from mmtools.runs import feeds, summary
     from mmtools.runs.engine import Status
     from mmtools.runs.replay import replay
 
-    try:
-        config = feeds.changed(feeds.read_config(config_file, recording, markets), changes)
-        feed = feeds.open_feed(config, named_in_config=False)
-    except feeds.BadRequest as e:
-        raise click.ClickException(str(e)) from e
+    feed = feeds.open_feed(config, named_in_config=False)
     outcome = replay(config, feed, run_id=config.run_id or f"replay-{feeds.name_of(config)}")
     table = summary.table(outcome.document, warnings=outcome.warnings, folder=None)
     return cli.Report(document=outcome.document, text=table, exit_code=77 if outcome.status is Status.HALTED else 0)
+
+
+def _sweep(
+    grid_file: str,
+    run: "RunConfig",
+    changes: tuple[str, ...],
+    paths: tuple[str, ...],
+    state: "StateDir",
+    *,
+    jobs: int | None,
+    shard: str | None,
+    out: str | None,
+    backend: str | None,
+    scheduler: str | None,
+) -> cli.Report:
+    """Run what is not kept yet of a grid, then say what all of it says. Raises BadRequest."""
+    from pathlib import Path
+
+    from mmtools.lab import pool, ranking, sweep
+    from mmtools.lab.trial import is_done, kept, trial
+    from mmtools.runs import feeds
+    from mmtools.venues.recording import BadRecording
+
+    number, shards = _shard(shard)
+    grid = sweep.Grid(Path(grid_file))
+    state, name = _where(state, grid.name, out)
+    if both := [key for key, _, _ in (change.partition("=") for change in changes) if key in grid.params]:
+        raise feeds.BadRequest(f"--set {both[0]}: the grid varies it; give one of the two")
+    try:
+        sets = grid.sets(feeds.changed(grid.based(run), changes))
+        recordings = sweep.recordings(paths)
+        tasks = sweep.tasks(sets, recordings, grid.split)
+        found = kept(state, name, tasks)
+        todo = [task for task in sweep.share(tasks, number, shards) if not is_done(task, found)]
+        results = pool.cluster(trial, todo, scheduler) if scheduler else pool.processes(trial, todo, jobs or pool.cores())
+        with _terminated_as_interrupted(), closing(results), cli.progress("replay --grid") as bar:
+            bar.update(0, f"{len(todo)} trials")
+            for done, lines in enumerate(results, start=1):
+                for line in lines:
+                    state.append(name, line)
+                    found[line["key"]] = line
+                bar.update(done / len(todo), f"{done} of {len(todo)} trials")
+    except BadRecording as e:
+        raise feeds.BadRequest(str(e)) from e
+    document = ranking.document(grid, sets, recordings, tasks, found)
+    return cli.Report(document=document, text=ranking.table(document, file=str(state.path(name))))
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    """Return which share of how many "2/3" asks for. Raises UsageError."""
+    number, slash, shards = (text or "1/1").partition("/")
+    if not (slash and number.isdecimal() and shards.isdecimal() and 1 <= int(number) <= int(shards)):
+        raise click.UsageError(f"--shard {text}: say I/N with 1 <= I <= N, such as 2/3")
+    return int(number), int(shards)
+
+
+def _where(state: "StateDir", name: str, out: str | None) -> "tuple[StateDir, str]":
+    """Return the folder and the name of the file that keeps a grid's trials."""
+    from mmtools.state import StateDir
+
+    if out is None:
+        return state, f"lab/grids/{name}.jsonl"
+    folder, name = os.path.split(os.path.abspath(out))
+    return StateDir.open(folder), name
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does: workers end with it, and what is finished is kept."""
+    import signal
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @main.subcommand(example="replay calibrate game.jsonl.gz --queue-model log --picture game.svg", exits=(0, 2, 70, 75, 78, 130))
