@@ -16,7 +16,7 @@ from mmtools import __version__
 from mmtools.config import RunConfig
 from mmtools.errors import Misconfigured, Refused
 from mmtools.lab.sweep import PARTS, Part, Task
-from mmtools.runs.records import iso
+from mmtools.runs.notation import iso
 from mmtools.runs.replay import replay
 from mmtools.runs.watcher import Watcher
 from mmtools.state import StateDir

@@ -4,6 +4,7 @@ Only what is so; what to want is `planner`'s. Called by `maker` and `planner`; r
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmtools import units
 from mmtools.trading import events as ev
@@ -44,6 +45,8 @@ class Desk:
         self.markouts = Markouts()
         self.toxicity = Toxicity(params)
         self.watch = Watch(params)
+        self.plans: dict[Any, Any] = {}
+        """Plans by what they came from; `planner`'s."""
         self._rungs: tuple[int, tuple[Rung, ...]] | None = None
 
     def rungs(self) -> tuple[Rung, ...]:

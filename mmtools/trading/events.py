@@ -6,6 +6,7 @@
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import replace
 
 from mmtools.trading.market import Fill, Order, Outcome, Quote, Skipped, Why
 from mmtools.trading.markouts import Measured
@@ -281,12 +282,15 @@ class Thought(msgspec.Struct, frozen=True, gc=False):
     inputs: Inputs
     unsnapped: Unsnapped
     adjustments: Adjustments
+    wish: Unsnapped
+    """The quotes after adjustments."""
     evidence: tuple[float, float] | None
     rewards_reason: str | None
     taper: float
     concession: int
     bid: SideNumbers | None
     ask: SideNumbers | None
+    """Their own wishes may be of an earlier moment."""
 
     def numbers(self) -> Numbers:
         inputs, unsnapped, adjustments = self.inputs, self.unsnapped, self.adjustments
@@ -311,8 +315,8 @@ class Thought(msgspec.Struct, frozen=True, gc=False):
             trend=adjustments.trend,
             taper=self.taper,
             concession=self.concession,
-            bid=self.bid,
-            ask=self.ask,
+            bid=None if self.bid is None else replace(self.bid, wish=self.wish.bid),
+            ask=None if self.ask is None else replace(self.ask, wish=self.wish.ask),
         )
 
 

@@ -230,8 +230,8 @@ class Maker:
         """Decide both sides of a market and change what rests accordingly."""
         actions = self._look_at_regime(desk, now_ms)
         why = self._blocked(desk, now_ms)
-        wanted = Plan.nothing(why) if why is not None else self._plan(desk, now_ms)
-        decision = desk.decision = wanted.decision(desk, self.account, now_ms)
+        wanted, thought = (Plan.nothing(why), None) if why is not None else self._plan(desk, now_ms)
+        decision = desk.decision = wanted.decision(desk, self.account, now_ms, thought)
         self._count(decision)
         first, second = wanted.order
         changes = self._change(desk, first, wanted, decision, now_ms)
@@ -270,7 +270,7 @@ class Maker:
             return Why.EVENT
         return why
 
-    def _plan(self, desk: Desk, now_ms: int) -> Plan:
+    def _plan(self, desk: Desk, now_ms: int) -> tuple[Plan, ev.Thought | None]:
         planner = Planner(
             desk,
             self.account,
@@ -279,7 +279,7 @@ class Maker:
             low_balance=self.account.cash < self._min_balance,
             now_ms=now_ms,
         )
-        return planner.plan(self._money(desk))
+        return planner.plan(self._money(desk)), planner.thought
 
     def _elsewhere(self, desk: Desk) -> Usdc:
         """Return what the event's other markets lose at worst; a market whose event is unknown stands alone."""

@@ -17,7 +17,7 @@ from mmtools.trading.ledger import Account
 from mmtools.trading.market import Outcome, Quote, Side, Skipped, Why, yes_price
 from mmtools.trading.orders import ORDINARY, Keep, Leg, afford, route, stretched
 from mmtools.trading.params import FairValue
-from mmtools.trading.quoting import MODELS, NO_ADJUSTMENTS, Adjustments, Inputs, Rung, Unsnapped, adjusted, closest, ladder, snap
+from mmtools.trading.quoting import MODELS, NO_ADJUSTMENTS, Adjustments, Inputs, Rung, Snapped, Unsnapped, adjusted, closest, ladder, snap
 from mmtools.trading.regime import Regime, taper
 from mmtools.trading.rewards import Farming, adjusted_mid, book_scores, farmed_half_spread
 from mmtools.trading.risk import Caps, Stand
@@ -26,7 +26,12 @@ from mmtools.units import Price, Shares, Usdc
 _BID_FIRST, _ASK_FIRST = (Side.BUY, Side.SELL), (Side.SELL, Side.BUY)
 _SKIPPED = {why: Skipped(why) for why in Why}
 
+_OUTCOMES = tuple(Outcome)
+_PLANS_KEPT = 64
+"""Per market; more hit no oftener, for each fill makes all of them old."""
+
 Legs = tuple[Leg, ...]
+Facts = tuple[int | float | None, ...]
 
 
 @dataclass(slots=True)
@@ -37,7 +42,8 @@ class Plan:
     legs: dict[Side, Legs] = field(default_factory=lambda: {Side.BUY: (), Side.SELL: ()})
     """Of every level, best level first."""
     quotes: dict[Side, Quote | Skipped] = field(default_factory=dict)
-    thought: ev.Thought | None = None
+    sides: dict[Side, ev.SideNumbers] = field(default_factory=dict)
+    """How each side came to its size; their wishes are those of the moment of planning."""
     closest: dict[Side, int] = field(default_factory=dict)
     """The prices in YES terms, in millionths, beyond which an order would stand through fair value; empty where nothing is wanted."""
     money: int = 0
@@ -52,8 +58,8 @@ class Plan:
         legs = (leg for side in Side for leg in self.legs[side])
         return Shares(sum(leg.size for leg in legs if leg.side is Side.SELL and leg.outcome is outcome))
 
-    def decision(self, desk: Desk, account: Account, now_ms: int) -> ev.Decision:
-        """Return the plan as journals show it."""
+    def decision(self, desk: Desk, account: Account, now_ms: int, thought: ev.Thought | None) -> ev.Decision:
+        """Return the plan as journals show it; thought: what it came from, None where a gate said no."""
         view = desk.view
         book = view.book
         return ev.Decision(
@@ -66,7 +72,7 @@ class Plan:
             tick=book.tick,
             regime=desk.watch.stance.regime,
             net=account.positions[desk.place].net,
-            thought=self.thought,
+            thought=thought,
             cause=None if self.rebalance is None else self.rebalance.cause,
             money=Usdc(self.money),
         )
@@ -77,7 +83,7 @@ class Planner:
 
     __slots__ = (
         "account", "book", "caps", "closest", "desk", "fair_value", "farming", "inputs", "low_balance", "min_size", "net", "now_ms",
-        "params", "sides", "sigma_long", "sigma_short", "stand", "taper", "tick", "view",
+        "params", "sigma_long", "sigma_short", "stand", "stock", "taper", "thought", "tick", "view",
     )  # fmt: skip
 
     def __init__(self, desk: Desk, account: Account, caps: Caps, *, elsewhere: Usdc, low_balance: bool, now_ms: int) -> None:
@@ -94,20 +100,21 @@ class Planner:
         highest, lowest = closest(self.inputs.fair)
         self.closest = {Side.BUY: highest, Side.SELL: lowest}
         """The prices, in ticks, that are not through fair value."""
-        self.sides: dict[Side, ev.SideNumbers] = {}
+        self.stock = {outcome: desk.stock(outcome, account) for outcome in _OUTCOMES}
         self.farming: Farming | None = None
+        self.thought: ev.Thought | None = None
+        """What the plan came from, once there is one."""
 
     def plan(self, money: Usdc) -> Plan:
         """Return what to want: the side that reduces |net| is paid first, then the bid."""
         model = MODELS[self.params.model](self.inputs, self.params)
         adjustments = self._adjustments(model)
-        plan = Plan(order=_ASK_FIRST if self.net > 0 else _BID_FIRST, money=money)
-        plan.closest = {Side.BUY: self.closest[Side.BUY] * self.tick, Side.SELL: self.closest[Side.SELL] * self.tick}
+        wish = adjusted(model, adjustments)
         if self.desk.watch.stance.regime is Regime.REDUCE_ONLY:
-            self._wind_down(plan)
+            self._wind_down(plan := self._blank(money))
         else:
-            self._quote(plan, model, adjusted(model, adjustments), money)
-        plan.thought = ev.Thought(
+            plan = self._planned(model, wish, money)
+        self.thought = ev.Thought(
             self.params.model,
             self.fair_value,
             self.sigma_short,
@@ -115,21 +122,65 @@ class Planner:
             self.inputs,
             model,
             adjustments,
+            wish,
             self.desk.toxicity.evidence(self.now_ms, self.tick),
             None if self.farming is None else self.farming.reason,
             self.taper,
             self.desk.watch.concession(self.now_ms),
-            self.sides.get(Side.BUY),
-            self.sides.get(Side.SELL),
+            plan.sides.get(Side.BUY),
+            plan.sides.get(Side.SELL),
         )
         return plan
 
-    def _quote(self, plan: Plan, model: Unsnapped, wish: Unsnapped, money: Usdc) -> None:
-        """model: the quotes before adjustments. wish: those after them."""
-        snapped = snap(wish, self.inputs)
+    def _planned(self, model: Unsnapped, wish: Unsnapped, money: Usdc) -> Plan:
+        """Return what limits and money leave of a wish. Touches come back, and sides that are gone are asked for again: where all that a
+        plan comes from is as it was, it is the plan that was made then.
+        """
+        snapped, plans = snap(wish, self.inputs), self.desk.plans
+        facts = self._facts(snapped, money)
+        plan = None if facts is None else plans.get(facts)
+        if plan is None:
+            plan = self._blank(money)
+            short = self._quote(plan, snapped, model, wish, money)
+            if facts is not None and not short:
+                if len(plans) >= _PLANS_KEPT:
+                    plans.clear()
+                plans[facts] = plan
+        return plan
+
+    def _blank(self, money: Usdc) -> Plan:
+        closest = {Side.BUY: self.closest[Side.BUY] * self.tick, Side.SELL: self.closest[Side.SELL] * self.tick}
+        return Plan(order=_ASK_FIRST if self.net > 0 else _BID_FIRST, closest=closest, money=money)
+
+    def _facts(self, snapped: Snapped, money: Usdc) -> Facts | None:
+        """Return all that a plan comes from apart from params, as long as nothing is short and a side is one order; else None."""
+        rungs, book, stand, bid, ask = self.desk.rungs(), self.book, self.stand, snapped.bid, snapped.ask
+        if len(rungs) > 1 or rungs[0].near is not None or self.desk.refused or self.low_balance:
+            return None
+        event = self.caps.event is not None
+        return (
+            bid,
+            ask,
+            self.closest[Side.BUY],
+            self.closest[Side.SELL],
+            bid is None or book.queue_known(True, bid),
+            ask is None or book.queue_known(False, ask),
+            self.tick,
+            stand.yes,
+            stand.no,
+            self.stock[Outcome.YES],
+            self.stock[Outcome.NO],
+            money,
+            self.taper,
+            stand.cost if event else 0,
+            stand.elsewhere if event else 0,
+        )
+
+    def _quote(self, plan: Plan, snapped: Snapped, model: Unsnapped, wish: Unsnapped, money: Usdc) -> bool:
+        """Fill the plan in; return whether money is short. model: the quotes before adjustments. wish: those after them."""
         at = model.reservation
-        bids, no_bid = self._wish(Side.BUY, snapped.bid, wish.bid, at + wish.bid - model.bid)
-        asks, no_ask = self._wish(Side.SELL, snapped.ask, wish.ask, at + wish.ask - model.ask)
+        bids, no_bid = self._wish(plan, Side.BUY, snapped.bid, wish.bid, at + wish.bid - model.bid)
+        asks, no_ask = self._wish(plan, Side.SELL, snapped.ask, wish.ask, at + wish.ask - model.ask)
         wished, otherwise = {Side.BUY: bids, Side.SELL: asks}, {Side.BUY: no_bid, Side.SELL: no_ask}
         paid = self._pay(wished, plan.order, money)
         short = self.low_balance
@@ -139,6 +190,7 @@ class Planner:
             self._settle(plan, side, affordable, otherwise[side] if affordable or not legs else _SKIPPED[Why.SHORT_OF_MONEY])
         if short and self.params.position_recycling:
             self._recycle(plan)
+        return short
 
     # ---- the model and what is changed about it
 
@@ -205,7 +257,7 @@ class Planner:
 
     # ---- limits
 
-    def _wish(self, side: Side, first: int | None, wish: float, bands_from: float) -> tuple[Legs, Skipped]:
+    def _wish(self, plan: Plan, side: Side, first: int | None, wish: float, bands_from: float) -> tuple[Legs, Skipped]:
         """Return the legs that limits allow on one side, money aside; and what the side is called when there are none.
 
         bands_from: where the margins of bands count from, in ticks: the reservation price, moved as far as adjustments moved the wish.
@@ -213,9 +265,9 @@ class Planner:
         rungs, caps, bid = self.desk.rungs(), self.caps, side is Side.BUY
         net_room = caps.net_room(side, self.stand)
         size = self._size(side, rungs[0], net_room)
-        stock = self.desk.stock(Outcome.NO if bid else Outcome.YES, self.account)
+        stock = self.stock[Outcome.NO if bid else Outcome.YES]
         room, why = (Shares(0), Why.NO_LEGAL_PRICE) if first is None else caps.room(side, first * self.tick, self.stand, net_room)
-        self.sides[side] = ev.SideNumbers(wish, self.closest[side], first, size, room, why, net_room, stock)
+        plan.sides[side] = ev.SideNumbers(wish, self.closest[side], first, size, room, why, net_room, stock)
         if first is None:
             return (), _SKIPPED[Why.NO_LEGAL_PRICE]
         if rungs[0].size < self.min_size:
@@ -312,7 +364,7 @@ class Planner:
             last = self.book.best_bid + 1 if side is Side.SELL else self.book.best_ask - 1
             at = max(at - concession, last) if side is Side.SELL else min(at + concession, last)
             plan.closest.clear()
-        stock = Shares(min(self.desk.stock(_owned(side), self.account), abs(self.net)))
+        stock = Shares(min(self.stock[_owned(side)], abs(self.net)))
         self._sell(plan, side, at, stock, ev.Cause.REDUCE_ONLY)
 
     def _recycle(self, plan: Plan) -> None:
@@ -320,7 +372,7 @@ class Planner:
         position = self.account.positions[self.desk.place]
         for side in Side:
             owned = _owned(side)
-            stock = Shares(min(self.desk.stock(owned, self.account), self.caps.net_room(side, self.stand)))
+            stock = Shares(min(self.stock[owned], self.caps.net_room(side, self.stand)))
             if stock < self.min_size:
                 continue
             at = self._join(side)
