@@ -61,6 +61,8 @@ class OtherMaker:
         self._write = write
         self._slugs = [view.market.slug for view in views]
         self._exchange = PaperExchange(views, params, random.Random(params.seed))
+        self.decreased = self._exchange.decreased
+        self.book_given = self._exchange.book_given
         # Its exchange is its own and reports every fill once, final at once: there is no trade to know again.
         account = Account(units.Usdc(units.of(params.capital)), len(views), remembered=0)
         self._maker = Maker(views, params, account, facts_required=facts_required)
@@ -101,12 +103,6 @@ class OtherMaker:
             self._stands_at = units.parse(before["pnl"]) if before is not None and stood else account.total()
 
     # ---- the market
-
-    def decreased(self, market: int, bid: bool, price: int, before: int, after: int, now_ms: int) -> None:
-        self._exchange.decreased(market, bid, price, before, after, now_ms)
-
-    def book_given(self, market: int) -> None:
-        self._exchange.book_given(market)
 
     def frame_over(self, market: int, now_ms: int) -> None:
         """Nothing: neither of the two models fills by a book."""

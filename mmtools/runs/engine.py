@@ -64,6 +64,8 @@ class Engine:
         self.markets = Markets(feed.markets, [self])
         self.views = self.markets.views
         self.exchange = PaperExchange(self.views, params, random.Random(params.seed))
+        self.decreased = self.exchange.decreased
+        self.book_given = self.exchange.book_given
         account = Account(units.Usdc(units.of(params.capital)), len(self.views))
         facts_required = feed.name == "live"
         self.maker = Maker(self.views, params, account, facts_required=facts_required)
@@ -234,12 +236,6 @@ class Engine:
             self._next_sample_ms = ms + self._offset_ms()
 
     # ---- what the rows mean to the run's own maker (a markets.Listener)
-
-    def decreased(self, market: int, bid: bool, price: int, before: int, after: int, now_ms: int) -> None:
-        self.exchange.decreased(market, bid, price, before, after, now_ms)
-
-    def book_given(self, market: int) -> None:
-        self.exchange.book_given(market)
 
     def frame_over(self, market: int, now_ms: int) -> None:
         for event in self.exchange.frame_over(market):

@@ -19,6 +19,9 @@ from mmtools.trading.signals import MarketView
 from mmtools.units import Shares, Usdc
 
 
+_NO_STOCK = dict.fromkeys(Outcome, Shares(0))
+
+
 class Desk:
     """One market of the run. Mutable; the maker writes, the run's reports read."""
 
@@ -72,6 +75,12 @@ class Desk:
             if work.order.side is Side.SELL and work.order.outcome is outcome:
                 stock = Shares(stock + work.left)
         return stock
+
+    def stocks(self, account: Account) -> dict[Outcome, Shares]:
+        """Return `stock` of both tokens."""
+        if not account.positions[self.place].yes and not account.positions[self.place].no:
+            return _NO_STOCK
+        return {Outcome.YES: self.stock(Outcome.YES, account), Outcome.NO: self.stock(Outcome.NO, account)}
 
     def exposure(self, account: Account) -> Usdc:
         """Return what is lost in the market's worse outcome if every order fills that loses there: bids if NO wins, asks if YES does."""

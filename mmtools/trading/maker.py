@@ -295,8 +295,11 @@ class Maker:
         Markets are served in the order of the config, an equal share each; one whose share cannot pay two minimum orders
         passes it on to the next.
         """
-        sharing = [other for other in self.desks if other.open]
         carried = mine = 0
+        if len(self.desks) == 1:
+            mine = self.account.cash if desk.open and self.account.cash >= desk.market.min_size else 0
+            return Usdc(min(mine, self.account.free + self.account.resting_buys(desk.place)))
+        sharing = [other for other in self.desks if other.open]
         for other in sharing:
             share = self.account.cash // len(sharing) + carried
             # A bid and an ask together reserve less than one USDC a share.

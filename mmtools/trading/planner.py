@@ -26,7 +26,6 @@ from mmtools.units import Price, Shares, Usdc
 _BID_FIRST, _ASK_FIRST = (Side.BUY, Side.SELL), (Side.SELL, Side.BUY)
 _SKIPPED = {why: Skipped(why) for why in Why}
 
-_OUTCOMES = tuple(Outcome)
 _PLANS_KEPT = 64
 """Per market; more hit no oftener, for each fill makes all of them old."""
 
@@ -100,7 +99,7 @@ class Planner:
         highest, lowest = closest(self.inputs.fair)
         self.closest = {Side.BUY: highest, Side.SELL: lowest}
         """The prices, in ticks, that are not through fair value."""
-        self.stock = {outcome: desk.stock(outcome, account) for outcome in _OUTCOMES}
+        self.stock = desk.stocks(account)
         self.farming: Farming | None = None
         self.thought: ev.Thought | None = None
         """What the plan came from, once there is one."""

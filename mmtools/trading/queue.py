@@ -100,9 +100,11 @@ class Pool:
 
     def decreased(self, ours: Sequence[Queued], before: int, after: int, turn: int, now_ms: int, *, snapshots: bool) -> None:
         """The level lost size: prints explain it, now or within `explain_ms`; what none explains was a cancel."""
-        self._expire(ours, now_ms, snapshots)
+        decreases, prints, expired = self._decreases, self._prints, now_ms - self._explain_ms
+        if (decreases and decreases[0][0] < expired) or prints:
+            self._expire(ours, now_ms, snapshots)
         left = before - after
-        if self._prints:
+        if prints:
             explained, left = _match(self._prints, left)
             for printed_turn, shares in explained:
                 for order in ours:
@@ -110,7 +112,7 @@ class Pool:
                     if order.turn > printed_turn and order.ahead != UNKNOWN_QUEUE:
                         order.ahead = max(order.ahead - shares, 0)
         if left >= LOT:
-            self._decreases.append([now_ms, turn, left, after])
+            decreases.append([now_ms, turn, left, after])
 
     def printed(self, ours: Sequence[Queued], size: int, turn: int, now_ms: int, *, snapshots: bool) -> list[tuple[int, int]]:
         """A taker traded here; return the decreases that had shown it before, as (turn, shares). The queue is the caller's to eat."""

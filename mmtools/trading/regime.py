@@ -109,8 +109,11 @@ class Watch:
         params = self._params
         if params.trend_sigmas is None:
             return 0, ""
-        momentum, sigma = view.momentum(now_ms), view.long_volatility(now_ms)
-        if not momentum or sigma is None:
+        momentum = view.momentum(now_ms)
+        if momentum is None or abs(momentum) < LEAST_TREND_TICKS * TREND_ENDS_BELOW * view.book.tick:
+            return 0, ""
+        sigma = view.long_volatility(now_ms)
+        if sigma is None:
             return 0, ""
         ticks = momentum / view.book.tick
         usual = sigma * math.sqrt(MOMENTUM_MS / 1000)
