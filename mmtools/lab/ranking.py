@@ -14,6 +14,7 @@ from mmtools.lab import metrics
 from mmtools.lab.overfitting import Objective, column, deflated, overfitting, relative_rank, score
 from mmtools.lab.sweep import PARTS, Grid, Recording, Set, Task, named
 from mmtools.lab.trial import is_done
+from mmtools.runs import notation
 from mmtools.units import ONE, parse, text
 
 Record = dict[str, Any]
@@ -210,14 +211,12 @@ def table(result: Record, *, file: str) -> str:
 
 
 def _ranking(ranking: Sequence[Record]) -> str:
-    from tabulate import tabulate
-
     rows = [
         [named(one["set"]), *(f"{one[part]['score']:,.2f}" for part in PARTS), *_cells(one["fit"], one["judge"])]
         for one in ranking[:ROWS_SHOWN]
     ]
     heads = ["set", "fitted", "judged", "P&L fitted", "P&L judged", "fills"]
-    shown = tabulate(rows, headers=heads, disable_numparse=True, colalign=("left", *["right"] * 5))
+    shown = notation.table(heads, rows, "<>>>>>")
     more = len(ranking) - len(rows)
     return shown + (f"\n... and {more} more (--json has them all)" if more else "")
 
