@@ -137,13 +137,17 @@ class Engine:
         skimmer, counts = Skimmer(tape, self.markets), self.counts
         self._begin(self.fold.last_ms if skimmer.next_ms == NEVER else skimmer.next_ms)
         while (ms := skimmer.next_ms) != NEVER:
-            if ms > self.now_ms and not self._advance(ms):
-                break
-            calm = skimmer.skim(self._due_ms())
+            due_ms = self._due_ms()
+            if ms >= due_ms:
+                if ms > self.now_ms and not self._advance(ms):
+                    break
+                due_ms = self._due_ms()
+            self.now_ms = ms
+            calm = skimmer.skim(due_ms)
             if calm:
                 counts.frames += calm
                 counts.level_changes += 2 * calm
-                self.now_ms = max(self.now_ms, skimmer.last_ms)
+                self.now_ms = skimmer.last_ms
                 continue
             place = 0
             for kind, place, a, b in skimmer.loud():

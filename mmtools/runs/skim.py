@@ -10,17 +10,17 @@ from itertools import chain
 from mmtools.runs.markets import Markets
 from mmtools.trading.paper import NEVER
 from mmtools.trading.signals import MarketView
-from mmtools.units import ONE
 from mmtools.venues.tapefile import FIELD, NONE, WHOLE, Tape
 from mmtools.venues.venue import Kind
 
-_BID, _ASK = Kind.BID | WHOLE, Kind.ASK | WHOLE
+_WHOLE = (Kind.BID | WHOLE, Kind.ASK | WHOLE)
 _NO_ROW = (NEVER, 0, 0)
-_NO_BID, _NO_ASK = -1, ONE + 1
-"""Touches of a market that is not calm: no level is behind them."""
 
 Loud = tuple[int, int, int, int]
 """A row without its time: kind, market, a, b."""
+_Side = tuple[list[int], int, int, int, int, int, bool, int]
+"""A side of a market behind whose touch all is calm: its levels and tick; the first level and the last that are behind the touch, and
+the touch itself; until when; whether it is the bids; the market's place."""
 
 
 class Skimmer:
@@ -35,44 +35,33 @@ class Skimmer:
         self._listeners = markets.listeners
         self._shift, self._places = tape.shift, (1 << tape.shift - 5) - 1
         self._rows = zip(tape.times, tape.codes, tape.sizes, strict=True)
-        self._row = (NEVER, 0, 0)
+        self._row = _NO_ROW
         self._stated = [(-1, -1)] * len(markets.views)
-        # One entry for each market, so that a row needs no view: what `MarketView.calm_touch` says, its book, and its next look.
-        self._bid_touch = [_NO_BID for _ in markets.views]
-        self._ask_touch = [_NO_ASK for _ in markets.views]
-        self._bids = [view.book.bids for view in markets.views]
-        self._asks = [view.book.asks for view in markets.views]
-        self._ticks = [int(view.book.tick) for view in markets.views]
-        self._looks = [0 for _ in markets.views]
+        self._calm: dict[int, _Side] = {}
+        """By what a code has below its price: the kind of row and the market's place."""
         self._read(next(self._rows, _NO_ROW))
 
     def skim(self, until_ms: int) -> int:
         """Take in calm rows before a time, to the first that is not; return how many, each a frame of two changes."""
-        bid_touch, ask_touch, looks, ticks = self._bid_touch, self._ask_touch, self._looks, self._ticks
-        shift, places = self._shift, self._places
-        frames, last_ms = [0] * len(ticks), [0] * len(ticks)
+        calm, shift, below, listeners = self._calm, self._shift, (1 << self._shift) - 1, self._listeners
+        frames, last_ms = [0] * len(self._stated), [0] * len(self._stated)
         row = _NO_ROW
         for row in chain((self._row,), self._rows):
             ms, code, size = row
-            place, price = code >> 5 & places, code >> shift
-            if code & FIELD == _BID:
-                bid, touch, levels = True, bid_touch[place], self._bids[place]
-                calm = 0 < price < touch or (price == touch and size)
-            elif code & FIELD == _ASK:
-                bid, touch, levels = False, ask_touch[place], self._asks[place]
-                calm = touch < price < ONE or (price == touch and size)
-            else:
+            side = calm.get(code & below)
+            if side is None or ms >= until_ms:
                 break
-            tick = ticks[place]
+            levels, tick, first, last, touch, ends_ms, bid, place = side
+            price = code >> shift
             level = price // tick
-            if not calm or ms >= until_ms or ms >= looks[place] or level * tick != price:
+            if ms >= ends_ms or level * tick != price or not (first <= level <= last or (level == touch and size)):
                 break
             before = levels[level]
             levels[level] = size
             frames[place] += 1
             last_ms[place] = ms
             if size < before:
-                for listener in self._listeners:
+                for listener in listeners:
                     listener.decreased(place, bid, price, before, size, ms)
         else:
             row = _NO_ROW
@@ -100,7 +89,7 @@ class Skimmer:
             else:
                 rows.append((kind, place, a, size))
             row = next(self._rows, _NO_ROW)
-            if row[0] != ms or row[1] & FIELD in (_BID, _ASK):
+            if row[0] != ms or row[1] & FIELD in _WHOLE:
                 break
             _, code, size = row
         self._read(row)
@@ -109,9 +98,14 @@ class Skimmer:
     def settle(self, place: int) -> None:
         """Take in what loud rows have made of a market."""
         view: MarketView = self._markets.views[place]
-        self._bid_touch[place], self._ask_touch[place] = view.calm_touch() or (_NO_BID, _NO_ASK)
-        self._bids[place], self._asks[place], self._ticks[place] = view.book.bids, view.book.asks, view.book.tick
-        self._looks[place] = view.next_look_ms
+        book, at, ends_ms = view.book, place << 5, view.next_look_ms
+        if view.is_calm():
+            bid, ask = book.best_bid, book.best_ask
+            self._calm[Kind.BID | WHOLE | at] = (book.bids, book.tick, 1, bid - 1, bid, ends_ms, True, place)
+            self._calm[Kind.ASK | WHOLE | at] = (book.asks, book.tick, ask + 1, book.top - 1, ask, ends_ms, False, place)
+        else:
+            self._calm.pop(Kind.BID | WHOLE | at, None)
+            self._calm.pop(Kind.ASK | WHOLE | at, None)
 
     def _read(self, row: tuple[int, int, int]) -> None:
         self._row, self.next_ms = row, row[0]

@@ -18,7 +18,6 @@ from mmtools.trading.regime import Watch
 from mmtools.trading.signals import MarketView
 from mmtools.units import Shares, Usdc
 
-
 _NO_STOCK = dict.fromkeys(Outcome, Shares(0))
 
 

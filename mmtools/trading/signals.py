@@ -209,16 +209,15 @@ class MarketView:
             self._mid_is(book.mid(), now_ms)
         return True
 
-    def calm_touch(self) -> tuple[int, int] | None:
-        """Return the touch in millionths while a frame of one level behind it, stating the same touch again, changes that level alone.
+    def is_calm(self) -> bool:
+        """Whether a frame of one level behind the touch, stating the same touch again, changes that level alone.
 
-        None while more may follow from such a frame. What it does is then for the caller to do, on the book; `calm_frames` tells the rest.
+        What it does to the level is then for the caller to do, on the book; `calm_frames` tells the rest.
         """
         book = self.book
         if self.fault is not None or self._full is not None or not self._changes_seen or self._epoch_began_ms is None:
-            return None
-        touch = (book.best_bid * book.tick, book.best_ask * book.tick)
-        return touch if self._stated in (touch, (-1, -1)) else None
+            return False
+        return self._stated in ((book.best_bid * book.tick, book.best_ask * book.tick), (-1, -1))
 
     def calm_frames(self, count: int, last_ms: int) -> None:
         """So many frames of one level behind a calm touch have been, the last one then."""
