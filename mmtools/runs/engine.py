@@ -9,7 +9,7 @@ import time
 from enum import StrEnum
 
 from mmtools import units
-from mmtools.runs import marks, records
+from mmtools.runs import counting, marks, records
 from mmtools.runs.bracket import OTHERS, OtherMaker
 from mmtools.runs.fold import Fold
 from mmtools.runs.journal import Journal, Record
@@ -268,8 +268,8 @@ class Engine:
         """Journal what happened, ask the maker, journal what it wants, do it."""
         now_ms = self.now_ms
         if self._counts_only:
-            if not self._count_event(event):
-                self._journal_event(event)
+            if not isinstance(event, ev.TouchMoved | ev.Tick | ev.FillReported):
+                self._count_event(event)
             for action in self.maker.on(event, now_ms):
                 self._do(action)
             return
@@ -280,6 +280,12 @@ class Engine:
         (self.cycles_ns if isinstance(event, ev.Tick) else self.wakes_ns).append(took)
         for action in actions:
             self._do(action)
+
+    def _count_event(self, event: ev.Event) -> None:
+        if counting.count_event(self.fold, event):
+            self._wrote = True
+        else:
+            self._journal_event(event)
 
     def _journal_event(self, event: ev.Event) -> None:
         if isinstance(event, ev.MarketResolved):
@@ -292,7 +298,9 @@ class Engine:
 
     def _do(self, action: ev.Action) -> None:
         now_ms = self.now_ms
-        if not (self._counts_only and self._count_action(action)):
+        if self._counts_only and counting.count_action(self.fold, action, now_ms):
+            self._wrote = True
+        else:
             self._journal_action(action)
         if isinstance(action, ev.Place):
             self.exchange.place(action.order, now_ms)
@@ -313,40 +321,6 @@ class Engine:
         self.write(record)
         if isinstance(action, ev.Halt):
             self._halt = record
-
-    # ---- without a journal: what is only counted needs no record
-
-    def _count_event(self, event: ev.Event) -> bool:
-        """Count an event if that is all a summary needs of it; return whether it is."""
-        match event:
-            case ev.TouchMoved() | ev.Tick() | ev.FillReported():
-                return True
-            case ev.OrderAccepted(key):
-                self.fold.accepted(key)
-            case ev.OrderGone(key, cause):
-                self.fold.gone(key, cause.value)
-            case ev.OrderRejected(key, reason):
-                self.fold.rejected(key, reason.value)
-            case _:
-                return False
-        self._wrote = True
-        return True
-
-    def _count_action(self, action: ev.Action) -> bool:
-        match action:
-            case ev.Note() | ev.Cancel():
-                pass
-            case ev.Place(order):
-                self.fold.placed(order)
-            case ev.Judged(measured):
-                fill = measured.fill
-                self.fold.judged(fill.market, fill.outcome, measured.horizon_s, measured.per_share, fill.size, self.now_ms)
-            case ev.RegimeChanged(market, _, now):
-                self.fold.behaves(market, now.regime, self.now_ms)
-            case _:
-                return False
-        self._wrote = True
-        return True
 
     def write(self, record: Record) -> bool:
         """Journal a record; return whether it is new."""
