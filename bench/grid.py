@@ -31,7 +31,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mmtools-bench-") as folder:
         grid = Path(folder) / "grid.yaml"
         # Wider and wider quotes: every set has orders and fills of its own, and about as much to do.
-        grid.write_text(f"grid:\n  default_half_spread_bps: {[50 + place for place in range(given.sets)]}\n")
+        spreads = [50 + place for place in range(given.sets)]
+        grid.write_text(f"objective: total\nbase:\n  bracket: false\ngrid:\n  default_half_spread_bps: {spreads}\n")
         for _ in range(given.rounds):
             for jobs in used:
                 used[jobs].append(run(command("replay", "--grid", str(grid), given.recording, "--jobs", str(jobs), "--json")))

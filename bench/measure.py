@@ -32,12 +32,17 @@ def command(name: str, *arguments: str) -> tuple[str, ...]:
     return (*PYTHON, "-m", f"mmtools.commands.{name.replace('-', '_')}", *arguments)
 
 
-def run(argv: Sequence[str], *, output: Path | None = None, state: Path | None = None) -> Used:
-    """Run a program to its end, in a state folder that is thrown away when none is given. Ends this process when it fails."""
+def run(argv: Sequence[str], *, output: Path | None = None, state: Path | None = None, first_time: bool = False) -> Used:
+    """Run a program to its end, in a state folder that is thrown away when none is given. Ends this process when it fails.
+
+    first_time: with an empty cache, so that recordings are compiled.
+    """
     with tempfile.TemporaryDirectory(prefix="mmtools-bench-") as thrown_away, open(output or os.devnull, "wb") as out:
         # No PYTHON* variable of whoever measures: without compiled modules on the disk, say, every start would take twice as long.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         environment |= {"PYTHONPATH": str(ROOT), "MMTOOLS_STATE": str(state or thrown_away)}
+        if first_time:
+            environment["XDG_CACHE_HOME"] = thrown_away
         errors = Path(thrown_away) / "stderr"
         with errors.open("wb") as err:
             began = time.perf_counter()

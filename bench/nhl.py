@@ -1,4 +1,4 @@
-"""The bar of the recorded hockey game: quote-run over 86,560 frames of six markets, in at most 10 s of CPU and 120 MB.
+"""The bars of the recorded hockey game, 86,560 frames of six markets: quote-run, and replay for the first time and from its tape.
 
     python bench/nhl.py [RECORDING] [--rounds N]
 
@@ -16,6 +16,8 @@ from pathlib import Path
 from measure import NOTHING, PYTHON, Used, command, machine, medians, run
 
 CPU_S, PEAK_MB = 10.0, 120.0
+FIRST_S, AGAIN_S = 6.0, 1.5
+"""Of replay, with the bracket: where the recording is compiled, and where its tape is kept."""
 
 IMPORTS = """
 import sys
@@ -43,9 +45,12 @@ def main() -> None:
         "imports alone": (*PYTHON, "-c", IMPORTS),
         "imports, reading": (*PYTHON, "-c", READ, path),
         "replay": command("replay", path, "--json"),
+        "replay, no bracket": command("replay", path, "--json", "--set", "bracket=false"),
         "quote-run": command("quote-run", "--recording", path, "--json"),
     }
-    used = medians({name: functools.partial(run, argv) for name, argv in programs.items()}, given.rounds)
+    measured = {name: functools.partial(run, argv) for name, argv in programs.items()}
+    measured["replay, first time"] = functools.partial(run, programs["replay"], first_time=True)
+    used = medians(measured, given.rounds)
     print(f"{path}\n{machine()}; medians of {given.rounds} rounds\n")
     print(f"{'program':<26}{'CPU s':>8}{'wall s':>8}{'peak MB':>9}")
     for name, one in used.items():
@@ -58,6 +63,10 @@ def main() -> None:
     print(
         f"bar {'held' if held else 'MISSED'}: {whole.cpu_s:.2f} s of CPU (at most {CPU_S:g}), {whole.peak_mb:.1f} MB (at most {PEAK_MB:g})"
     )
+    for name, bar in (("replay, first time", FIRST_S), ("replay", AGAIN_S)):
+        cpu_s = used[name].cpu_s
+        held = held and cpu_s <= bar
+        print(f"bar {'held' if cpu_s <= bar else 'MISSED'}: {name} {cpu_s:.2f} s of CPU (at most {bar:g})")
     sys.exit(0 if held else 1)
 
 
