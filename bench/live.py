@@ -149,6 +149,8 @@ def frame_figures(path: str, most: int) -> dict[str, float]:
 class Unmoved:
     """A listener of views that only notes whether it would have been woken."""
 
+    fills_by_book = False
+
     def __init__(self) -> None:
         self.woken = False
 

@@ -377,6 +377,8 @@ def assert_the_same(filled: Sequence[int], on_paper: Sequence[int]) -> None:
 class _Paper:
     """Hands the rows to many exchanges and counts what fills in each."""
 
+    fills_by_book = False
+
     def __init__(self, exchanges: Sequence[PaperExchange]) -> None:
         self.exchanges = exchanges
         self.filled = [0] * len(exchanges)

@@ -21,6 +21,8 @@ Told = tuple[Any, ...]
 class Ear:
     """Writes down what it is told, with the book that it could see then."""
 
+    fills_by_book = True
+
     def __init__(self, name: str, told: list[Told]) -> None:
         self.name, self.told = name, told
         self.markets: Markets

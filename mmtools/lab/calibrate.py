@@ -166,6 +166,7 @@ class _Trial:
     """A `runs.markets.Listener` that keeps the hypothetical orders of one feed."""
 
     def __init__(self, markets: Sequence[Market], views: Sequence[MarketView], plan: Plan, looked: Callable[[int], None]) -> None:
+        self.fills_by_book = False
         self.due_ms = 0
         """When something is due next; rows before it need not ask."""
         self._desks = [_Desk(market, view) for market, view in zip(markets, views, strict=True)]

@@ -61,6 +61,7 @@ class OtherMaker:
         self._write = write
         self._slugs = [view.market.slug for view in views]
         self._exchange = PaperExchange(views, params, random.Random(params.seed))
+        self.fills_by_book = False
         self.decreased = self._exchange.decreased
         self.book_given = self._exchange.book_given
         # Its exchange is its own and reports every fill once, final at once: there is no trade to know again.

@@ -64,6 +64,7 @@ class Engine:
         self.markets = Markets(feed.markets, [self])
         self.views = self.markets.views
         self.exchange = PaperExchange(self.views, params, random.Random(params.seed))
+        self.fills_by_book = self.exchange.fills_by_book
         self.decreased = self.exchange.decreased
         self.book_given = self.exchange.book_given
         account = Account(units.Usdc(units.of(params.capital)), len(self.views))

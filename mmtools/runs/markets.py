@@ -17,6 +17,9 @@ from mmtools.venues.venue import Kind
 class Listener(Protocol):
     """Who lives on what the rows mean. Each call comes when the view is current; prices and sides are in YES terms."""
 
+    fills_by_book: bool
+    """Whether orders may fill by what the book shows: only then `frame_over` is called."""
+
     def decreased(self, market: int, bid: bool, price: int, before: int, after: int, now_ms: int) -> None:
         """A level lost size."""
 
@@ -73,7 +76,8 @@ class Markets:
                 listener.decreased(market, bid, price, before, after, now_ms)
             if was_book:
                 listener.book_given(market)
-            listener.frame_over(market, now_ms)
+            if listener.fills_by_book:
+                listener.frame_over(market, now_ms)
         if decreases:
             decreases.clear()
         if moved:

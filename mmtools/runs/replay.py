@@ -26,7 +26,7 @@ def replay(run: RunConfig, feed: Feed, *, run_id: str, watcher: Watcher | None =
     if before is not None:
         _warm_up(engine.markets, before)
     # Where orders fill by what the book shows, every frame may be the one that fills.
-    status = engine.skim(feed) if isinstance(feed, Tape) and run.params.queue_model != "touch" else engine.run()
+    status = engine.skim(feed) if isinstance(feed, Tape) and not engine.fills_by_book else engine.run()
     return Outcome(
         status=status, document=summary.document(engine.fold, status=status.value), warnings=summary.warnings(engine.fold), folder=None
     )

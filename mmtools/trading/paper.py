@@ -142,9 +142,14 @@ class PaperExchange:
                 for pool in pools.values():
                     pool.book_given()
 
+    @property
+    def fills_by_book(self) -> bool:
+        """Whether `frame_over` may fill anything."""
+        return self._params.queue_model == "touch"
+
     def frame_over(self, market: int) -> list[ev.Event]:
         """Fill what stands at the touch if the queue model is `touch`, which believes in such fills; nothing otherwise."""
-        if self._params.queue_model != "touch":
+        if not self.fills_by_book:
             return []
         desk = self._current(market)
         book = desk.view.book

@@ -26,8 +26,8 @@ from mmtools.units import Price, Shares, Usdc
 _BID_FIRST, _ASK_FIRST = (Side.BUY, Side.SELL), (Side.SELL, Side.BUY)
 _SKIPPED = {why: Skipped(why) for why in Why}
 
-_PLANS_KEPT = 64
-"""Per market; more hit no oftener, for each fill makes all of them old."""
+_PLANS_KEPT = 8
+"""Per market: enough for a touch that goes to and fro. Each fill makes all of them old."""
 
 Legs = tuple[Leg, ...]
 Facts = tuple[int | float | None, ...]
