@@ -377,7 +377,11 @@ class Account:
 
     def total(self) -> Usdc:
         """Return `run_figures().total`, without the parts."""
-        return Usdc(sum(position.total for position in self.positions))
+        total = 0
+        for position in self.positions:
+            if position.mark is not None:  # nothing was ever held otherwise
+                total += position.total
+        return Usdc(total)
 
     def unrealised(self, market: int) -> Usdc:
         """Return what realised, fees and rebates leave of the market's total: the position at the mark less its cost."""
