@@ -379,8 +379,9 @@ class Account:
         """Return `run_figures().total`, without the parts."""
         total = 0
         for position in self.positions:
-            if position.mark is not None:  # nothing was ever held otherwise
-                total += position.total
+            mark = position.mark or 0
+            value = position.cash * ONE + position.yes * mark + position.no * (ONE - mark)
+            total += (value - position.transferred_e12) // ONE
         return Usdc(total)
 
     def unrealised(self, market: int) -> Usdc:
