@@ -3,7 +3,7 @@
 
 Exchange events arrive as a Poisson process (50 a second); about 5 % are trades at the touch, the rest change one level near it; a slow
 random fair value pulls the touch along. Level changes appear on both tokens in one price_change frame, a trade once, on the taker's token.
-Writes a wire-form recording (mmtools.recording/1). The same seed gives the same bytes on any Python >= 3.8.
+Writes a wire-form recording (mmtools.recording/1). The same seed gives the same lines on any Python from 3.11 on; their packing is zlib's.
 
 usage: make_tape.py OUT.jsonl.gz [--rows 1000000] [--ticks 100] [--seed 7] [--print-lag-ms 0]
 --rows          token rows: a level change counts two (one per token), a trade one

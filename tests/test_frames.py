@@ -178,10 +178,11 @@ def test_what_is_no_protocol_is_refused_after_the_messages_before_it(octets: byt
 
 def test_a_message_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "MOST_BYTES", 1_000)
-    fits = [frame(b"x" * 500, last=False), frame(b"y" * 500, CONT)]
-    assert messages(*connected(*fits)) == [b"x" * 500 + b"y" * 500]
-    with pytest.raises(WebSocketProtocolException, match="no end"):
-        messages(*connected(*fits[:1], frame(b"y" * 500, CONT, last=False), frame(b"z", CONT, last=False)))
+    fits = [frame(b"x" * 498, last=False), frame(b"y" * 498, CONT)]  # 500 octets each, with their heads
+    assert messages(*connected(*fits)) == [b"x" * 498 + b"y" * 498]
+    for endless in (frame(b"z", CONT, last=False), frame(b"", CONT, last=False)):
+        with pytest.raises(WebSocketProtocolException, match="no end"):
+            messages(*connected(*fits[:1], frame(b"y" * 498, CONT, last=False), endless))
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x03\xe9", b"\x03\xe8bye"])

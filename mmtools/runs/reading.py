@@ -3,6 +3,7 @@
 Nothing here writes or moves a run, and naming runs loads nothing that trades: `halt` and an empty `report --list` start fast.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mmtools.errors import Refused
@@ -14,9 +15,13 @@ if TYPE_CHECKING:
 
 def runs(state: StateDir) -> list[str]:
     """Return the ids of all runs that have a journal, the one written to last at the end."""
-    found = [state.path(name) for name in state.names("runs/*/journal.jsonl")]
-    journals = [path for path in found if not path.parent.name.endswith(LEFTOVERS)]
-    return [path.parent.name for path in sorted(journals, key=lambda path: (path.stat().st_mtime_ns, path.parent.name))]
+    found: list[tuple[int, str]] = []
+    for name in state.names("runs/*/journal.jsonl"):
+        path = state.path(name)
+        if not path.parent.name.endswith(LEFTOVERS):
+            with suppress(FileNotFoundError):  # thrown away by --fresh just now
+                found.append((path.stat().st_mtime_ns, path.parent.name))
+    return [run_id for _, run_id in sorted(found)]
 
 
 def status_of(state: StateDir, run_id: str, fold: "Fold") -> str:

@@ -110,7 +110,7 @@ class FrameSocket(WebSocket):
             raise WebSocketProtocolException("a message begins within another, or goes on before it began")
         self._in_message = not last
         self._begun.append(payload)
-        self._message_bytes += len(payload)
+        self._message_bytes += _SHORTEST + len(payload)  # fragments of nothing have no end either
         if self._message_bytes > MOST_BYTES:
             raise WebSocketProtocolException("a message has no end")
         if not last:
