@@ -18,6 +18,7 @@ from mmtools.trading.regime import Watch
 from mmtools.trading.signals import MarketView
 from mmtools.units import Shares, Usdc
 
+_OUTCOMES = tuple(Outcome)
 _NO_STOCK = dict.fromkeys(Outcome, Shares(0))
 
 
@@ -67,19 +68,16 @@ class Desk:
         """Whether the market can still trade, as far as anyone said."""
         return not self.view.resolved and self.market.accepting is not False
 
-    def stock(self, outcome: Outcome, account: Account) -> Shares:
-        """Return what we could sell of a token if our own resting sales of it were taken back."""
-        stock = account.free_stock(self.place, outcome)
-        for work in self.working.values():
-            if work.order.side is Side.SELL and work.order.outcome is outcome:
-                stock = Shares(stock + work.left)
-        return stock
-
-    def stocks(self, account: Account) -> dict[Outcome, Shares]:
-        """Return `stock` of both tokens."""
-        if not account.positions[self.place].yes and not account.positions[self.place].no:
+    def stock(self, account: Account) -> dict[Outcome, Shares]:
+        """Return what we could sell of each token if our own resting sales of it were taken back."""
+        position = account.positions[self.place]
+        if not position.yes and not position.no:
             return _NO_STOCK
-        return {Outcome.YES: self.stock(Outcome.YES, account), Outcome.NO: self.stock(Outcome.NO, account)}
+        stock = {outcome: account.free_stock(self.place, outcome) for outcome in _OUTCOMES}
+        for work in self.working.values():
+            if work.order.side is Side.SELL:
+                stock[work.order.outcome] = Shares(stock[work.order.outcome] + work.left)
+        return stock
 
     def exposure(self, account: Account) -> Usdc:
         """Return what is lost in the market's worse outcome if every order fills that loses there: bids if NO wins, asks if YES does."""

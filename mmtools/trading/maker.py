@@ -370,7 +370,7 @@ class Maker:
     def _spare(self, desk: Desk, outcome: Outcome, wanted: Plan) -> Shares:
         """Return the stock that no order sells, nor one that is wanted but waits for another to go."""
         free = self.account.free_stock(desk.place, outcome)
-        return Shares(min(free, desk.stock(outcome, self.account) - wanted.sold(outcome)))
+        return Shares(min(free, desk.stock(self.account)[outcome] - wanted.sold(outcome)))
 
     def _count(self, decision: ev.Decision) -> None:
         for side in (decision.bid, decision.ask):

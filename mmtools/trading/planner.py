@@ -99,7 +99,7 @@ class Planner:
         highest, lowest = closest(self.inputs.fair)
         self.closest = {Side.BUY: highest, Side.SELL: lowest}
         """The prices, in ticks, that are not through fair value."""
-        self.stock = desk.stocks(account)
+        self.stock = desk.stock(account)
         self.farming: Farming | None = None
         self.thought: ev.Thought | None = None
         """What the plan came from, once there is one."""
