@@ -48,7 +48,7 @@ def counted(event, now_ms):
 if timed:
     engine.maker.on = counted
 began = time.process_time()
-engine.skim(tape)
+engine.skim()
 cpu_s = time.process_time() - began
 counts = engine.counts
 print(json.dumps({

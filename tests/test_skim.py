@@ -21,6 +21,7 @@ from mmtools.runs.skim import Skimmer
 from mmtools.trading.book import UNKNOWN
 from mmtools.trading.market import Market
 from mmtools.trading.params import Params
+from mmtools.trading.planner import Planner
 from mmtools.trading.signals import MarketView
 from mmtools.units import ONE
 from mmtools.venues import recording
@@ -183,12 +184,33 @@ def test_nothing_that_can_stand_on_a_tape_is_skimmed_over(rows: list[Row], param
     assert_same([row for row in rows if row[1] != Kind.CLOCK], Params(**{**SMALL, **params}))
 
 
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10**6), steps=st.integers(50, 400), params=PARAMS, event=st.sampled_from([None, 9.0]))
+@example(seed=3, steps=400, params={"latency_ms": 20, "bracket": False}, event=9.0)
+def test_a_plan_that_is_remembered_is_the_one_that_would_be_made(
+    seed: int, steps: int, params: dict[str, Any], event: float | None
+) -> None:
+    rows = street(seed, steps)
+    journals = []
+    for remembers in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if not remembers:
+                patch.setattr(Planner, "_facts", lambda self, snapped, money: None)
+            ran = engine(CountedFeed(rows), Params(**{**SMALL, **params, "max_event_exposure": event}), Kept())
+            ran.run()
+        journals.append(ran.journal)
+    remembering, anew = journals
+    assert isinstance(remembering, Kept)
+    assert isinstance(anew, Kept)
+    assert remembering.records == anew.records
+
+
 def assert_same(rows: Sequence[Row], params: Params, duration_ms: int | None = None) -> None:
     tape = tape_of(rows)
     by_row = engine(CountedFeed(rows), params, MemoryJournal(), duration_ms)
     kept = engine(CountedFeed(rows), params, Kept(), duration_ms)
     skimmed = engine(tape, params, MemoryJournal(), duration_ms)
-    statuses = by_row.run(), kept.run(), skimmed.skim(tape)
+    statuses = by_row.run(), kept.run(), skimmed.skim()
     assert len(set(statuses)) == 1
     assert seen(by_row) == seen(kept)  # what is only counted is counted as the records say
     assert seen(skimmed) == seen(by_row)
@@ -202,7 +224,7 @@ def test_a_recording_is_skimmed_to_the_same_end(name: str, more: dict[str, Any],
     tape = recording.read(recordings / name)
     params = Params(**more)
     by_row, skimmed = engine(CountedFeed(list(tape.rows()), tape.markets), params, MemoryJournal()), engine(tape, params, MemoryJournal())
-    assert by_row.run() == skimmed.skim(tape)
+    assert by_row.run() == skimmed.skim()
     ours, theirs = seen(skimmed), seen(by_row)
     assert ours == theirs
 

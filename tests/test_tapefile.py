@@ -1,9 +1,11 @@
 """Tapes: rows packed and given back, and the file that is kept of a recording: used while it is true, made again when it is not."""
 
 import gzip
+import hashlib
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,8 +186,20 @@ def damaged() -> list[Any]:
         relabelled(b'"rows": 13', b'"rows": 99'),
         relabelled(b'"codes": "I"', b'"codes": "Q"'),
         relabelled(b'"codes"', b'"other"'),
+        relabelled(b'"min_order_size', b'"min_order_sise'),
+        relabelled(b" {", b" [[["),
         relabelled(f'"byteorder": "{sys.byteorder}"'.encode(), b'"byteorder": "odd"'),
     ]  # fmt: skip
+
+
+def test_a_bit_that_flips_anywhere_in_the_label_is_noticed(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "r")
+    first, file = recording.read(path), kept(cache)
+    good = file.read_bytes()
+    for at in range(good.index(b"\n") + 1):
+        file.write_bytes(good[:at] + bytes([good[at] ^ 1 << at % 8]) + good[at + 1 :])
+        assert recording.read(path) == first, at
+        assert file.read_bytes() == good, at
 
 
 @pytest.mark.parametrize("damage", damaged(), ids=lambda damage: damage.__name__)
@@ -251,13 +265,53 @@ def test_tapes_that_nobody_used_for_a_month_go_when_another_is_kept(tmp_path: Pa
     assert old.sha256 != used.sha256
 
 
+def test_a_tape_whose_time_may_not_be_set_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "r")
+    first = recording.read(path)
+
+    def refused(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refused)
+    monkeypatch.setattr(recording, "_compiled", None)
+    assert recording.read(path) == first
+
+
+def test_the_longest_unused_tapes_go_when_all_are_too_large(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tapes = [recording.read(write(tmp_path / f"r{count}", LINES[:count])) for count in (3, 4, 5)]
+    sizes = [(cache / f"{one.sha256}.tape").stat().st_size for one in tapes]
+    for age, one in zip((300, 100, 200), tapes, strict=True):
+        os.utime(cache / f"{one.sha256}.tape", (time.time() - age,) * 2)
+    monkeypatch.setattr(tapefile, "MOST_BYTES", sizes[1] + sizes[2])
+    new = recording.read(write(tmp_path / "new"))
+    assert {file.stem for file in cache.iterdir()} == {tapes[1].sha256, tapes[2].sha256, new.sha256}
+
+
+def test_a_link_in_the_cache_is_replaced_not_followed(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "r")
+    first = recording.read(path)
+    other = tmp_path / "other"
+    other.write_text("of somebody else")
+    kept(cache).unlink()
+    (cache / f"{first.sha256}.tape").symlink_to(other)
+    assert recording.read(path) == first
+    assert other.read_text() == "of somebody else"
+    assert not kept(cache).is_symlink()
+    assert kept(cache).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_recording_compiled_to_other_columns_has_another_format(tmp_path: Path) -> None:
+    """When this fails, tapes that are kept would be believed though the same recording gives others now: raise `FORMAT`."""
+    packed = recording.read(write(tmp_path / "r"))
+    columns = hashlib.sha256(repr((list(packed.times), list(packed.codes), list(packed.sizes))).encode()).hexdigest()
+    assert (tapefile.FORMAT, columns[:16]) == ("mmtools.tape/1", "cd9d35a8ba604ce7")
+
+
 def test_a_pipe_is_read_once_and_kept_nonetheless(tmp_path: Path, cache: Path) -> None:
     content = write(tmp_path / "r").read_bytes()
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    if os.fork() == 0:
-        pipe.write_bytes(content)
-        os._exit(0)
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True)
+    writer.start()
     assert len(recording.read(pipe).times) == 13
     assert len(list(cache.iterdir())) == 1
-    os.wait()

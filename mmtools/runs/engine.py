@@ -133,8 +133,13 @@ class Engine:
             self._begin(self.fold.last_ms)
         return self._finish()
 
-    def skim(self, tape: Tape) -> Status:
-        """As `run`, on a feed that is a tape and with nobody watching: rows that move no touch cost next to nothing."""
+    def skim(self) -> Status:
+        """As `run`, on a feed that is a tape: rows that move no touch cost next to nothing. Nobody is asked at every frame, as the watcher
+        of a run is that people may halt. Raises ValueError where every frame may fill an order.
+        """
+        tape = self.feed
+        if not isinstance(tape, Tape) or self.fills_by_book:
+            raise ValueError("only tapes are skimmed, and not where orders fill by what the book shows")
         skimmer, counts = Skimmer(tape, self.markets), self.counts
         self._begin(self.fold.last_ms if skimmer.next_ms == NEVER else skimmer.next_ms)
         while (ms := skimmer.next_ms) != NEVER:
@@ -150,7 +155,6 @@ class Engine:
                 counts.level_changes += 2 * calm
                 self.now_ms = skimmer.last_ms
                 continue
-            place = 0
             for kind, place, a, b in skimmer.loud():
                 if not self._take(ms, kind, place, a, b):
                     return self._finish()

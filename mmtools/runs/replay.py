@@ -16,7 +16,7 @@ from mmtools.venues.venue import Feed
 def replay(run: RunConfig, feed: Feed, *, run_id: str, watcher: Watcher | None = None, before: Tape | None = None) -> Outcome:
     """Run a feed to its end, the run's duration or a halt; return what came of it.
 
-    watcher: hears of the records that are made; it is asked for nothing where the feed is a tape. before: what the same markets said
+    watcher: hears of the records that are made; on a tape it is not asked at every frame. before: what the same markets said
     earlier. Books and signals know it when the run begins, and nobody quoted on it.
     """
     duration_ms = None if run.duration_hours is None else round(run.duration_hours * 3_600_000)
@@ -26,7 +26,7 @@ def replay(run: RunConfig, feed: Feed, *, run_id: str, watcher: Watcher | None =
     if before is not None:
         _warm_up(engine.markets, before)
     # Where orders fill by what the book shows, every frame may be the one that fills.
-    status = engine.skim(feed) if isinstance(feed, Tape) and not engine.fills_by_book else engine.run()
+    status = engine.skim() if isinstance(feed, Tape) and not engine.fills_by_book else engine.run()
     return Outcome(
         status=status, document=summary.document(engine.fold, status=status.value), warnings=summary.warnings(engine.fold), folder=None
     )

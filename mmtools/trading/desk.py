@@ -4,7 +4,7 @@ Only what is so; what to want is `planner`'s. Called by `maker` and `planner`; r
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmtools import units
 from mmtools.trading import events as ev
@@ -17,6 +17,9 @@ from mmtools.trading.quoting import Rung, rungs
 from mmtools.trading.regime import Watch
 from mmtools.trading.signals import MarketView
 from mmtools.units import Shares, Usdc
+
+if TYPE_CHECKING:
+    from mmtools.trading.planner import Facts, Plan
 
 _OUTCOMES = tuple(Outcome)
 _NO_STOCK = dict.fromkeys(Outcome, Shares(0))
@@ -48,8 +51,8 @@ class Desk:
         self.markouts = Markouts()
         self.toxicity = Toxicity(params)
         self.watch = Watch(params)
-        self.plans: dict[Any, Any] = {}
-        """Plans by what they came from; `planner`'s."""
+        self.plans: dict[Facts, Plan] = {}
+        """The planner's memory of what it has wanted here."""
         self._rungs: tuple[int, tuple[Rung, ...]] | None = None
 
     def rungs(self) -> tuple[Rung, ...]:

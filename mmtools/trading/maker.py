@@ -1,7 +1,7 @@
 """Maker: one Account and one Desk per market; an event in, actions out. The same maker quotes in replay, on paper and live.
 
 `on` is the whole strategy: it keeps the books of what was sent and what came back, asks `risk` whether, `quoting` where,
-`desk` how much, `orders` by which tokens, and compares with what rests. Called by `runs.engine`, which carries the
+`planner` how much, `orders` by which tokens, and compares with what rests. Called by `runs.engine`, which carries the
 actions. No files, no clock, no chance.
 """
 

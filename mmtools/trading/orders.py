@@ -1,7 +1,7 @@
 """From quotes in YES terms to token orders and what to change: route(), afford(), diff().
 
 An ask is SELL YES from our stock and BUY NO at 1 - price for the rest; a bid is SELL NO from our stock and BUY YES for the
-rest. Nothing here knows risk or money beyond the numbers it is handed. `desk` routes and affords, `maker` compares.
+rest. Nothing here knows risk or money beyond the numbers it is handed. `planner` routes and affords, `maker` compares.
 """
 
 import math

@@ -35,7 +35,7 @@ Facts = tuple[int | float | None, ...]
 
 @dataclass(slots=True)
 class Plan:
-    """What is wanted on both sides, legs or why not, and the numbers behind it."""
+    """What is wanted on both sides, legs or why not, and the numbers behind it. One that was made is kept and never changed."""
 
     order: tuple[Side, Side] = _BID_FIRST
     legs: dict[Side, Legs] = field(default_factory=lambda: {Side.BUY: (), Side.SELL: ()})
@@ -152,7 +152,10 @@ class Planner:
         return Plan(order=_ASK_FIRST if self.net > 0 else _BID_FIRST, closest=closest, money=money)
 
     def _facts(self, snapped: Snapped, money: Usdc) -> Facts | None:
-        """Return all that a plan comes from apart from params, as long as nothing is short and a side is one order; else None."""
+        """Return all that a plan comes from, as long as a side is one order and nothing is short or was refused; else None.
+
+        Not in it: params, the market's minimum and our caps, which never change; the rungs, which the tick decides.
+        """
         rungs, book, stand, bid, ask = self.desk.rungs(), self.book, self.stand, snapped.bid, snapped.ask
         if len(rungs) > 1 or rungs[0].near is not None or self.desk.refused or self.low_balance:
             return None

@@ -2,7 +2,7 @@
 
 A model says where to quote before the grid is thought of (`Unsnapped`), `adjusted` moves that for who trades with us; `snap` makes
 legal prices of it: bid < fair < ask, at least one tick apart, never crossing the market. `ladder` sets the rungs behind them.
-Money and limits are the business of `desk`, tokens that of `orders`. Called by the desk; `MODELS` is where a new model is added.
+Money and limits are the business of `planner`, tokens that of `orders`. Called by the planner; `MODELS` is where a new model is added.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Limits and switches: the gates before any order, and what ends a run. Reasons are `market.Why`; the maker acts on them.
 
 `gate` speaks for a whole market, `Limits` for the run, `Requests` for the venue's patience. Caps on size are numbers that the
-desk asks for here (`room`, `net_room`). No orders in here.
+planner asks for here (`room`, `net_room`). No orders in here.
 """
 
 from collections import deque
@@ -78,6 +78,7 @@ class Limits:
     def restore(self, *, day: int, day_began_at: Usdc, peak: Usdc, deepest: Usdc, last: Usdc) -> None:
         """Go on from what an earlier process of the same run had seen."""
         self.day, self.day_began_at, self.peak, self.deepest, self.last = day, day_began_at, peak, deepest, last
+        self._day_ends_ms = 0
 
     def _new_day(self, day: int) -> None:
         if self.day is None:

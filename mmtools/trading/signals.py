@@ -249,9 +249,9 @@ class MarketView:
 
         0 where nobody looks that often: between two books a minute apart, or while the feed was lost, the mid may have walked.
         """
-        farthest = 0
         if not self._mids or self._mids[-1][0] <= now_ms - SWEEP_MS:
             return 0.0
+        farthest = 0
         if self.mark is not None and not (self.snapshots_only() and self._book_interval_ms() > SLOW_BOOKS_MS):
             # The newest mid is the mark; each one held until the next came, so the first that is too old still held within the second.
             for at_ms, mid in reversed(self._mids):

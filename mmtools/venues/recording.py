@@ -116,9 +116,12 @@ def _kept(path: Path) -> Tape | None:
     if kept is None:
         return None
     label, columns = kept
-    header = _header(path, label.header.encode())
-    tape = Tape(_markets(path, header.markets), clock=header.clock, source=header.source)
-    tape.fill(label, columns)
+    try:
+        header = _header(path, label.header.encode())
+        tape = Tape(_markets(path, header.markets), clock=header.clock, source=header.source)
+        tape.fill(label, columns)
+    except ValueError:  # what is wrong with it, if anything is, the recording itself must say
+        return None
     return tape
 
 

@@ -15,13 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import time
-from typing import Any, BinaryIO, Literal, Self
+from typing import BinaryIO, Literal, Self
 
 from mmtools.trading.market import Market
 from mmtools.venues.venue import Kind, Row
 
 FORMAT = "mmtools.tape/1"
-"""Another number whenever a recording would be compiled to other columns: a file of another format is not read."""
+"""Another number whenever a recording would be compiled to other columns: a file of another format is not read. A test knows them."""
 WHOLE = 16
 """Bit of a code. On a level: the row is a frame of its own. On a print: it stood on the NO token."""
 FIELD = 31
@@ -32,6 +32,8 @@ NARROW = 7
 """Bits of a place; as many markets fit a code of 32 bits."""
 KEPT_S = 30 * 86_400
 """A tape that nobody has used for so long is removed when another one is written."""
+MOST_BYTES = 2 << 30
+"""... and so are the longest unused of all that together are larger than this."""
 _BLOCK = 1 << 20
 
 
@@ -146,7 +148,7 @@ class Tape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """The first line of a tape file: what it is of, and what its columns must be."""
+    """What a tape file says of itself before its columns."""
 
     recording: str
     """SHA-256 of the recording."""
@@ -155,8 +157,6 @@ class Label:
     rows: int
     codes: str
     """Type code of that column: "I" or "Q"."""
-    crc32: int
-    """Of the columns in turn."""
     first_ms: int
     last_ms: int
     clock_steps: int
@@ -164,19 +164,18 @@ class Label:
     format: str = FORMAT
 
     @classmethod
-    def read(cls, line: bytes) -> Self:
-        """Raise ValueError for a line that is no label of this format and machine."""
+    def read(cls, told: bytes) -> Self:
+        """Raise ValueError for what is no label of this format and machine."""
         try:
-            told: dict[str, Any] = json.loads(line)
-            label = cls(**told)
-        except (ValueError, TypeError) as e:
+            label = cls(**json.loads(told))
+        except (ValueError, TypeError, RecursionError) as e:
             raise ValueError("no label of a tape") from e
         if (label.format, label.byteorder) != (FORMAT, sys.byteorder):
             raise ValueError("a tape of another format or machine")
         return label
 
-    def line(self) -> bytes:
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode() + b"\n"
+    def told(self) -> bytes:
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
 
 
 Columns = tuple["array[int]", "array[int]", "array[int]"]
@@ -202,20 +201,23 @@ def load(recording: str) -> tuple[Label, Columns] | None:
     try:
         with path.open("rb") as file:
             label, columns = read(file)
-        if label.recording != recording:
-            return None
-        os.utime(path)
     except (OSError, ValueError):
         return None
-    return label, columns
+    with suppress(OSError):  # it is used: not one of those to be removed
+        os.utime(path)
+    return (label, columns) if label.recording == recording else None
 
 
 def read(file: BinaryIO) -> tuple[Label, Columns]:
-    """Read a tape file from its beginning. Raises ValueError for one that is cut or damaged, OSError as the system does."""
+    """Read a tape file from its beginning: a checksum of all the rest and the label on one line, then the columns.
+
+    Raises ValueError for one that is cut, damaged or foreign, OSError as the system does.
+    """
     line = file.readline()
-    label = Label.read(line)
+    checksum, _, told = line.rstrip(b"\n").partition(b" ")
+    label = Label.read(told)
     columns = _blank(label, os.fstat(file.fileno()).st_size - len(line))
-    crc32 = 0
+    crc32 = zlib.crc32(told)
     for column in columns:
         view = memoryview(column).cast("B")
         for at in range(0, len(view), _BLOCK):
@@ -223,7 +225,7 @@ def read(file: BinaryIO) -> tuple[Label, Columns]:
             if file.readinto(part) != len(part):  # type: ignore[attr-defined]
                 raise ValueError("the tape is cut short")
             crc32 = zlib.crc32(part, crc32)
-    if crc32 != label.crc32:
+    if checksum != _shown(crc32):
         raise ValueError("the tape is damaged")
     return label, columns
 
@@ -240,40 +242,54 @@ def keep(tape: Tape, header: str) -> None:
 
 
 def _write(file: BinaryIO, tape: Tape, header: str) -> None:
-    crc32 = 0
-    for column in (tape.times, tape.codes, tape.sizes):
-        crc32 = zlib.crc32(column, crc32)
     label = Label(
         recording=tape.sha256,
         header=header,
         rows=len(tape.times),
         codes=tape.codes.typecode,
-        crc32=crc32,
         first_ms=tape.first_ms,
         last_ms=tape.last_ms,
         clock_steps=tape.clock_steps,
     )
-    file.write(label.line())
+    told = label.told()
+    crc32 = zlib.crc32(told)
+    for column in (tape.times, tape.codes, tape.sizes):
+        crc32 = zlib.crc32(column, crc32)
+    file.write(b"%s %s\n" % (_shown(crc32), told))
     for column in (tape.times, tape.codes, tape.sizes):
         column.tofile(file)
 
 
+def _shown(crc32: int) -> bytes:
+    return b"%08x" % crc32
+
+
 def _replace(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file of this name whole or not at all."""
-    begun = path.with_name(f".{path.name}.{os.getpid()}")
+    import tempfile
+
+    descriptor, begun = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with begun.open("wb") as file:
+        with open(descriptor, "wb") as file:
             write(file)
         os.replace(begun, path)
-    finally:
-        begun.unlink(missing_ok=True)
+    except BaseException:
+        os.unlink(begun)
+        raise
 
 
 def _forget_old(place: Path) -> None:
-    before = time() - KEPT_S
+    """Remove tapes that nobody has used for long, and the longest unused of the others while they take too much room."""
+    found: list[tuple[float, int, Path]] = []
     for path in (*place.glob("*.tape"), *place.glob(".*.tape.*")):
         with suppress(OSError):
-            if path.stat().st_mtime < before:
+            told = path.stat()
+            found.append((told.st_mtime, told.st_size, path))
+    room, before = MOST_BYTES, time() - KEPT_S
+    for used_s, size, path in sorted(found, reverse=True):
+        room -= size
+        if used_s < before or room < 0:
+            with suppress(OSError):
                 path.unlink()
 
 
