@@ -67,9 +67,9 @@ class MarketView:
         self._intervals_by_age: deque[int] = deque()
         self._alive_ms = 0
         self._full: Book | None = None
+        self.reading_book = False
+        """Whether the rows at hand belong to a full book."""
         self._touch: tuple[int, int, Why | None] = (0, self.book.top, self.fault)
-        self._seen: tuple[int, int, bool, bool] | None = None
-        """What the fault follows from, as of the last frame's end."""
         self._mids: deque[tuple[int, int]] = deque()
         self._variance = Variance(VOLATILITY_S)
         self._long_variance = Variance(LONG_VOLATILITY_S)
@@ -121,26 +121,28 @@ class MarketView:
 
     def full_book(self, now_ms: int) -> None:
         """The rows up to the frame's end are the whole book."""
-        self._full = Book(self.book.tick)
+        self._full, self.reading_book = Book(self.book.tick), True
         if self._last_book_ms is not None:
             self._note_interval(now_ms - self._last_book_ms)
         self._last_book_ms = now_ms
 
     def end(self, now_ms: int, stated_bid: int, stated_ask: int) -> bool:
         """The frame is over: replace or trim the book. Return whether the touch or the book's fault is another than before."""
-        self._stated = (stated_bid, stated_ask)
+        book, self._stated = self.book, (stated_bid, stated_ask)
+        if self.fault is None and self._full is None and self._touch[0] == book.best_bid and self._touch[1] == book.best_ask:
+            tick = book.tick
+            if stated_bid == book.best_bid * tick and stated_ask == book.best_ask * tick:
+                self._touch_stated += 1  # nearly all frames: nothing is other than it was
+                self._touch_agreed += 1
+                return False
         if self._full is not None:
             self._replace(self._full)
-            self._full = None
+            self._full, self.reading_book = None, False
         elif stated_bid >= 0 or stated_ask >= 0:
             self._trim(stated_bid, stated_ask)
         book = self.book
         if not book.complete and self._epoch_began_ms is not None and now_ms - self._epoch_began_ms >= BOOK_BY_CHANGES_MS:
             book.complete = True
-        seen = (book.best_bid, book.best_ask, book.complete, self._touch_unseen)
-        if seen == self._seen:
-            return False
-        self._seen = seen
         self.fault = Why.BOOK_INCOMPLETE if self._touch_unseen else book.fault()
         touch = (book.best_bid, book.best_ask, self.fault)
         if touch == self._touch:
@@ -192,11 +194,6 @@ class MarketView:
         self.connected = True
 
     # ---- read by the engine and the maker
-
-    @property
-    def reading_book(self) -> bool:
-        """Whether the rows at hand belong to a full book."""
-        return self._full is not None
 
     def silent_ms(self, now_ms: int) -> int | None:
         """Return for how long nothing renewed the book: no frame, or no `book` on a feed of snapshots only; None before the first."""
@@ -337,7 +334,7 @@ class MarketView:
         full = self._full
         self.new_tick(tick, inferred=True)
         if full is not None:
-            self._full = _on_grid(full, tick)
+            self._full, self.reading_book = _on_grid(full, tick), True
         return True
 
     def _begin_epoch(self, tick: Price) -> None:
@@ -346,10 +343,9 @@ class MarketView:
         self.book = Book(tick)
         self.fault = Why.BOOK_INCOMPLETE
         self._touch = (0, self.book.top, self.fault)
-        self._seen = None
         self.epoch += 1
         self._epoch_began_ms = None
-        self._full = None
+        self._full, self.reading_book = None, False
         self._touch_unseen = False
         self.decreases.clear()
         self._mids.clear()  # until there is a book again nobody knows where the mid stood
