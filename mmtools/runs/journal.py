@@ -6,7 +6,7 @@ a run did (report, restart, trades) folds the journal; nobody keeps a second tru
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -24,12 +24,14 @@ UNREPEATED_FIELDS = frozenset({"run_id", "wall", "version", "ws_latency_ms", "hy
 """Fields that another process, another name of the run or another remark on it would write otherwise."""
 
 _encode = msgspec.json.Encoder().encode
+_in_ascii = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
 
 
 def canonical(record: Any) -> Any:
     """Return a record without the fields that a repetition does not repeat, at any depth."""
-    if isinstance(record, Mapping):
-        return {key: canonical(value) for key, value in record.items() if key not in UNREPEATED_FIELDS}
+    if isinstance(record, dict):
+        kept = ((key, value) for key, value in record.items() if key not in UNREPEATED_FIELDS)
+        return {key: canonical(value) if isinstance(value, dict | list) else value for key, value in kept}
     return [canonical(value) for value in record] if isinstance(record, list) else record
 
 
@@ -41,8 +43,7 @@ class LedgerHash:
 
     def add(self, record: Record) -> None:
         if record["kind"] in LEDGER_KINDS:
-            line = json.dumps(canonical(record), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-            self._sha.update(line.encode("ascii") + b"\n")
+            self._sha.update(_in_ascii(canonical(record)).encode("ascii") + b"\n")
 
     def hexdigest(self) -> str:
         return self._sha.hexdigest()
