@@ -74,8 +74,8 @@ def test_a_plan_is_not_used_again_when(change: Callable[[World], None], monkeypa
     ends = NOON_MS + 2_400_000
     world = World(
         market("one", event="e", end_ms=ends), market("two", event="e", end_ms=ends),
-        capital=400, default_order_size=20, max_event_exposure=10.0, max_net_position=80.0, event_cool_off_s=0, taper_before_resolution_s=1800,
-        recycle_profit_threshold=9.0,
+        capital=400, default_order_size=20, max_event_exposure=10.0, max_net_position=80.0, event_cool_off_s=0,
+        taper_before_resolution_s=1800, recycle_profit_threshold=9.0,
     )  # fmt: skip
     for outcome in (YES, NO):
         world.own(outcome, 35, "0.45")
