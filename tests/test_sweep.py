@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from worlds import NOON_MS
 
 from mmtools import units
 from mmtools.config import RunConfig
-from mmtools.errors import Misconfigured
+from mmtools.errors import Misconfigured, TryLater
+from mmtools.lab import pool
 from mmtools.lab.sweep import MOST_SETS, Grid, Task, recordings, share, tasks
 from mmtools.lab.trial import cut, trial
 from mmtools.runs.engine import Engine
@@ -81,7 +83,7 @@ def test_every_combination_is_a_set_and_the_last_key_turns_fastest(grid_file: Pa
 def test_the_example_is_a_grid_with_every_default() -> None:
     example = Grid(ROOT / "configs" / "grid.yaml")
     assert len(example.sets(example.based(RunConfig()))) == 18
-    assert (example.objective, example.split, example.seed) == ("risk_averse", 0.5, 1)
+    assert (example.objective, example.split) == ("risk_averse", 0.5)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,8 @@ def test_the_example_is_a_grid_with_every_default() -> None:
         ("grid:\n  capital: 20\n", ":2: grid.capital is only 20; write a list of values"),
         ("grid:\n  capital: []\n", ":2: grid.capital is a list; write a list of values"),
         ("grid:\n  capital: [20, 30,\n    20]\n", ":3: grid.capital has 20 twice"),
+        ("grid:\n  max_skew_ticks: [3, 3.0]\n", ":2: grid.max_skew_ticks has 3.0 twice"),
+        ("grid:\n  capital: [20]\nbase: {capital: 20}\n", ":2: capital stands in base and in grid"),
         ("base:\n  sede: 2\ngrid:\n  capital: [20]\n", ":2: unknown key base.sede; did you mean seed?"),
         ("grid:\n  capital: [20]\nobjective: profit\n", ':3: objective is "profit"; it must be one of risk_averse'),
         ("grid:\n  capital: [20]\nsplit: 1\n", ":3: split is 1; it must be a number above 0 and below 1"),
@@ -256,15 +260,40 @@ def test_the_best_set_of_the_first_part_is_shown_beside_what_it_did_in_the_secon
     table = sweep("--grid", grid_file, small, "--state", tmp_path / "state").out
     assert "latency_ms=50, quote_interval_s=20" in table
     assert "overfit    unknown: 3 blocks of time are too few" in table
+    assert "deflated   unknown: 2 blocks of time are too few" in table
     assert "latency_ms is an assumption about the world" in table
 
 
-def test_with_enough_time_the_risk_of_overfitting_is_a_number(grid_file: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def long(tmp_path: Path) -> Path:
+    """A recording of 45 minutes, all of which fill alike whoever quotes."""
     script = Script()
     for minute in range(45):
         script.book(60 * minute + 1, BIDS, ASKS).taker(60 * minute + 9.4, "SELL", "0.46", 30)
         script.book(60 * minute + 30, LOWER_BIDS, LOWER_ASKS).taker(60 * minute + 41.2, "BUY", "0.48", 7 + minute)
-    long = script.write(tmp_path / "long.jsonl")
+    return script.write(tmp_path / "long.jsonl")
+
+
+def test_sets_that_score_the_same_have_no_best_among_them(grid_file: Path, long: Path, tmp_path: Path) -> None:
+    document = sweep("--grid", grid_file, long, "--out", tmp_path / "x.jsonl", "--json").document
+    assert (document["complete"], document["best"], len(document["ranking"])) == (True, None, 6)
+    assert document["overfitting"]["deflated_why"] == "no set is the best"
+    assert document["ranking"][0]["fit"]["orders"] > document["ranking"][0]["fit"]["fills"] > 0
+    table = sweep("--grid", grid_file, long, "--out", tmp_path / "x.jsonl").out
+    assert "best       none: all sets scored the same in the fitted part" in table
+    assert "place" not in table
+    assert max(map(len, table.splitlines()[:2])) <= 110
+
+
+def test_sets_that_did_the_same_are_counted(small: Path, tmp_path: Path) -> None:
+    grid_file = config(tmp_path / "x.yaml", "base: {max_data_gap_s: 100}\ngrid: {max_drawdown: [null, 900, 800], capital: [12, 0.5]}\n")
+    document = sweep("--grid", grid_file, small, "--out", tmp_path / "x.jsonl", "--json").document
+    assert "4 of 6 sets did exactly what one before them in the grid did; each counts as a try all the same" in document["notes"]
+
+
+def test_with_enough_time_the_risk_of_overfitting_is_a_number(long: Path, tmp_path: Path) -> None:
+    sizes = GRID.replace("default_order_size: 10, ", "").replace("latency_ms: [50, 90, 1500]", "default_order_size: [10, 7, 5]")
+    grid_file = config(tmp_path / "sizes.yaml", sizes)
     document = sweep("--grid", grid_file, long, "--out", tmp_path / "x.jsonl", "--json").document
     risk = document["overfitting"]
     assert (risk["why"], risk["blocks"]) == (None, 45)
@@ -274,7 +303,8 @@ def test_with_enough_time_the_risk_of_overfitting_is_a_number(grid_file: Path, t
     assert document["best"]["fit"]["interval"][0] < document["best"]["fit"]["per_hour"] < document["best"]["fit"]["interval"][1]
     table = sweep("--grid", grid_file, long, "--out", tmp_path / "x.jsonl").out
     assert f"overfit    {risk['probability']:.2f} ({risk['ways']} ways to halve 45 blocks of time" in table
-    assert f"deflated   {risk['deflated']:.2f} is the chance" in table
+    assert risk["tries"] == 6
+    assert f"deflated   {risk['deflated']:.2f} is the probability that the best of 6 worthless sets would look worse" in table
 
 
 def test_what_is_kept_is_not_run_again_and_a_torn_line_is(grid_file: Path, small: Path, tmp_path: Path) -> None:
@@ -330,22 +360,124 @@ def test_processes_say_what_one_process_says(grid_file: Path, small: Path, tmp_p
     assert sorted(two.read_bytes().splitlines()) == sorted(one.read_bytes().splitlines())
 
 
-def test_another_result_of_the_same_trial_is_refused(grid_file: Path, small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [{"ledger_sha256": "0" * 64}, {"orders": 77}, {"bracket": {"risk_averse": {"pnl": "3.5"}}}, {"drawdown": "1"}],
+    ids=["fills", "orders", "bracket", "drawdown"],
+)
+def test_another_result_of_the_same_trial_is_refused(changed: Record, grid_file: Path, small: Path, tmp_path: Path) -> None:
     out = tmp_path / "trials.jsonl"
     sweep("--grid", grid_file, small, "--out", out)
-    forged = {**lines(out)[3], "ledger_sha256": "0" * 64}
+    forged = {**lines(out)[3], **changed}
     out.write_text(out.read_text() + json.dumps(forged) + "\n")
     said = sweep("--grid", grid_file, small, "--out", out)
     assert (said.code, said.out) == (77, "")
-    assert "record 13 is another result of the trial" in said.err
+    assert "line 13 is another result of the trial" in said.err
 
 
-def test_a_file_of_something_else_is_left_alone(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    other = config(tmp_path / "other.jsonl", '{"schema":"mmtools.journal/1"}\n')
+def test_a_trial_of_another_grid_or_of_a_copy_is_the_same_trial(grid_file: Path, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "trials.jsonl"
+    whole = sweep("--grid", grid_file, small, "--out", out, "--json").out
+    line = lines(out)[3]
+    renamed = {**line, "set": {"quote_interval_s": 7}, "recording": {**line["recording"], "name": "copy.jsonl"}}
+    out.write_text(out.read_text() + json.dumps(renamed) + "\n")
+    assert sweep("--grid", grid_file, small, "--out", out, "--json").out == whole
+
+
+FOREIGN = [
+    b"precious, no newline",
+    b"[1,2,3]\n",
+    b"{\n",
+    b'{"a":1}',
+    b'{"schema":"mmtools.journal/1"}\n',
+    b"\x1f\x8b\x08\0\0",
+    b"\n",
+    b"\0\n",
+]
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_a_file_of_something_else_is_left_alone(content: bytes, grid_file: Path, small: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(content)
     said = sweep("--grid", grid_file, small, "--out", other)
-    assert said.code == 78
-    assert "record 1 is no mmtools.trial/1" in said.err
-    assert other.read_text() == '{"schema":"mmtools.journal/1"}\n'
+    assert (said.code, said.out) == (78, "")
+    assert "line 1 is no mmtools.trial/1, and the file is left alone" in said.err
+    assert other.read_bytes() == content
+
+
+def test_something_else_behind_trials_is_left_alone(grid_file: Path, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "trials.jsonl"
+    sweep("--grid", grid_file, small, "--out", out, "--shard", "1/6")
+    content = out.read_bytes() + b"a line of mine"
+    out.write_bytes(content)
+    said = sweep("--grid", grid_file, small, "--out", out)
+    assert (said.code, "line 3 is no mmtools.trial/1" in said.err) == (78, True)
+    assert out.read_bytes() == content
+
+
+@pytest.mark.parametrize("length", [0, 1, 9, 27, 28, 400, -1])
+def test_files_concatenate_also_when_one_ends_torn(length: int, grid_file: Path, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "trials.jsonl"
+    whole = sweep("--grid", grid_file, small, "--out", out, "--json").out
+    kept = out.read_bytes().splitlines(keepends=True)
+    torn = kept[5][:length]
+    for content in (torn, b"".join([*kept[:5], torn, *kept[6:]]), torn + b"".join(kept), b"".join([*kept, torn, kept[11]])):
+        out.write_bytes(content)
+        said = sweep("--grid", grid_file, small, "--out", out, "--json")
+        assert (said.code, said.err, said.out) == (0, "", whole)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"key": 3}, {"blocks": {}}, {"bracket": None}, {"pnl": {"total": "much", "spread": "1"}}, {"duration_s": 0}, {"part": "third"}],
+)
+def test_a_line_that_is_no_whole_trial_is_refused_with_its_number(changed: Record, grid_file: Path, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "trials.jsonl"
+    sweep("--grid", grid_file, small, "--out", out)
+    content = [*map(json.dumps, lines(out)), json.dumps({**lines(out)[0], **changed})]
+    out.write_text("\n".join(content) + "\n")
+    said = sweep("--grid", grid_file, small, "--out", out)
+    assert (said.code, said.err.count("\n")) == (78, 1)
+    assert "line 13 is no whole trial" in said.err
+    out.write_text('{"schema":"mmtools.trial/1","version":"0"}\n')
+    said = sweep("--grid", grid_file, small, "--out", out)
+    assert (said.code, "line 1 is no whole trial" in said.err) == (78, True)
+
+
+def test_splits_that_differ_in_the_last_digit_are_other_trials(small: Path, tmp_path: Path) -> None:
+    grid_file, run = config(tmp_path / "x.yaml", "grid: {max_skew_ticks: [3]}\n"), RunConfig(feed="recording", recording="x")
+    sets, over = Grid(grid_file).sets(run), recordings([str(small)])
+    keys = {tasks(sets, over, split)[0].key("fit") for split in (0.3, 0.30000000000000004, 0.3000001)}
+    assert len(keys) == 3
+
+
+def test_a_part_without_duration_is_refused(grid_file: Path, small: Path, tmp_path: Path) -> None:
+    bare = Script().book(0).write(tmp_path / "bare.jsonl")
+    said = sweep("--grid", grid_file, bare, "--out", tmp_path / "x.jsonl")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "one part has no duration" in said.err
+    early = config(tmp_path / "early.yaml", GRID.replace("split: 0.6", "split: 0.000000001"))
+    said = sweep("--grid", early, small, "--out", tmp_path / "x.jsonl")
+    assert (said.code, "cut at 1e-09 of 150 s, one part has no duration" in said.err) == (2, True)
+
+
+def test_a_bad_last_recording_is_told_before_the_first_trial(grid_file: Path, small: Path, tmp_path: Path) -> None:
+    torn = config(tmp_path / "torn.jsonl", small.read_text()[:-40])
+    out = tmp_path / "x.jsonl"
+    said = sweep("--grid", grid_file, small, torn, "--out", out)
+    assert (said.code, said.err.startswith(f"replay: {torn}:"), out.exists()) == (2, True, False)
+    other = Script(slug="rain").book(3).book(90).write(tmp_path / "rain.jsonl")
+    said = sweep("--grid", grid_file, small, other, "--market", "hail", "--out", out)
+    assert (said.code, "has no market hail" in said.err, out.exists()) == (2, True, False)
+
+
+def test_a_grid_over_a_pipe_is_refused_without_waiting_for_it(grid_file: Path, small: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for args in ((pipe,), (small, "--out", pipe)):
+        said = sweep("--grid", grid_file, *args, "--state", tmp_path / "state")
+        assert (said.code, "pipe: is no regular file" in said.err) == (2, True)
 
 
 def test_a_set_that_breaks_a_limit_is_a_result_like_any_other(small: Path, tmp_path: Path) -> None:
@@ -366,6 +498,16 @@ def test_a_set_that_breaks_a_limit_is_a_result_like_any_other(small: Path, tmp_p
         (["--grid", "GRID", "--shard", "0/2"], "say I/N with 1 <= I <= N"),
         (["--grid", "GRID", "--shard", "3/2"], "say I/N with 1 <= I <= N"),
         (["--grid", "GRID", "--shard", "2"], "say I/N with 1 <= I <= N"),
+        (["--grid", "GRID", "--shard", ""], "say I/N with 1 <= I <= N"),
+        (["--grid", "GRID", "--shard", "1/" + "7" * 5000], "say I/N with 1 <= I <= N"),
+        (["--grid", "GRID", "--backend", "dask", "--scheduler", ""], "say tcp://HOST:PORT"),
+        (["--grid", "GRID", "--backend", "dask", "--scheduler", "foo://x:1"], "say tcp://HOST:PORT"),
+        (["--grid", "GRID", "--backend", "dask", "--scheduler", "tcp://10.0.0.1"], "say tcp://HOST:PORT"),
+        (["--grid", "GRID", "--out", ""], "--out names no file"),
+        (["--grid", "GRID", "--out", "/proc/x.jsonl"], "--out /proc/x.jsonl: cannot be written"),
+        (["--grid", "GRID", "--out", "/dev/full"], "--out /dev/full: is no regular file"),
+        (["--grid", "GRID", "--out", "x" * 300], "xxx: cannot be written (File name too long)"),
+        (["--grid", "GRID", "--out", "/dev/null/x.jsonl"], "--out /dev/null/x.jsonl: cannot be written"),
         (["--grid", "GRID", "--backend", "dask"], "--backend dask and --scheduler ADDRESS go together"),
         (["--grid", "GRID", "--scheduler", "tcp://127.0.0.1:1"], "--backend dask and --scheduler ADDRESS go together"),
         (["--grid", "GRID", "GAME"], "are one recording"),
@@ -460,6 +602,38 @@ def test_a_recording_that_breaks_in_a_worker_is_refused_like_any(grid_file: Path
     assert said.err.count("\n") == 1
 
 
+def pause(s: float) -> float:
+    time.sleep(s)
+    return s
+
+
+def test_there_are_no_more_processes_than_four_a_core() -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        others = len(multiprocessing.active_children())
+        with closing(pool.processes(pause, [0.1] * 9, 1024)) as results:
+            next(results)
+            assert len(multiprocessing.active_children()) - others == pool.PER_CORE
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class Impatient(list[float]):
+    """Tasks during whose submission somebody presses Ctrl-C."""
+
+    def __iter__(self) -> Iterator[float]:
+        for number in range(len(self)):
+            if number == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield self[number]
+
+
+def test_an_interrupt_while_trials_are_handed_out_is_not_lost() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(pool.processes(pause, Impatient([0.1, 0.2, 0.3]), 2))
+
+
 # --- a cluster
 
 
@@ -487,10 +661,10 @@ def test_a_cluster_without_workers_is_one_for_later(grid_file: Path, small: Path
 
 
 @contextmanager
-def running(log: Path, module: str, *args: str) -> "Iterator[subprocess.Popen[str]]":
+def running(log: Path, *args: str) -> "Iterator[subprocess.Popen[str]]":
     """Run a program of Dask for as long as the block runs; what it says goes to a file."""
     with log.open("w") as said:
-        process = subprocess.Popen([sys.executable, "-m", module, *args], cwd=ROOT, stdout=said, stderr=said, text=True)
+        process = subprocess.Popen([sys.executable, *args], cwd=ROOT, stdout=said, stderr=said, text=True)
         try:
             yield process
         finally:
@@ -498,24 +672,56 @@ def running(log: Path, module: str, *args: str) -> "Iterator[subprocess.Popen[st
             process.wait()
 
 
+SCHEDULER = ("-m", "distributed.cli.dask_scheduler")
+WITHOUT_US = ("-c", "import sys; sys.modules['mmtools'] = None; from distributed.cli.dask_scheduler import main; main()")
+
+
+@contextmanager
+def scheduling(tmp_path: Path, *how: str) -> "Iterator[tuple[subprocess.Popen[str], str, subprocess.Popen[str]]]":
+    """Run a scheduler with one worker; lend both, and the address between them."""
+    address, log = re.compile(r"Scheduler at: +(tcp://[0-9.:]+)"), tmp_path / "log"
+    with running(log, *how, "--host", "127.0.0.1", "--port", "0", "--no-dashboard") as scheduler:
+        wait_until(lambda: address.search(log.read_text()) is not None, scheduler)
+        found = address.findall(log.read_text())[0]
+        worker = ("-m", "distributed.cli.dask_worker", found, "--nthreads", "1", "--no-dashboard", "--no-nanny")
+        with running(tmp_path / "worker", *worker) as one:
+            wait_until(lambda: "Register worker" in log.read_text(), scheduler)
+            yield scheduler, found, one
+
+
 @NEEDS_DASK
 def test_a_scheduler_that_dies_is_told_in_one_line_and_what_was_finished_is_kept(recordings: Path, tmp_path: Path) -> None:
     grid_file = config(tmp_path / "long.yaml", f"grid: {{max_skew_ticks: {list(range(1, 200))}}}\n")
-    out, log = tmp_path / "trials.jsonl", tmp_path / "log"
-    address = re.compile(r"Scheduler at: +(tcp://[0-9.:]+)")
-    with running(log, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard") as scheduler:
-        wait_until(lambda: address.search(log.read_text()) is not None, scheduler)
-        found = address.findall(log.read_text())[0]
-        with running(tmp_path / "worker", "distributed.cli.dask_worker", found, "--nthreads", "1", "--no-dashboard", "--no-nanny"):
-            wait_until(lambda: "Register worker" in log.read_text(), scheduler)
-            process = started(grid_file, out, recordings / BTC, "--backend", "dask", "--scheduler", found)
-            wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 4, process)
-            scheduler.kill()
-            ended = end(process)
+    out = tmp_path / "trials.jsonl"
+    with scheduling(tmp_path, *SCHEDULER) as (scheduler, found, _):
+        process = started(grid_file, out, recordings / BTC, "--backend", "dask", "--scheduler", found)
+        wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 4, process)
+        scheduler.kill()
+        ended = end(process)
     assert ended.code == 75
     assert ended.err.startswith(f"replay: --scheduler {found}: it or its workers died or went away")
     assert ended.err.count("\n") == 1
     assert len(lines(out)) >= 4
+
+
+@NEEDS_DASK
+def test_a_cluster_whose_last_worker_died_is_not_waited_for_for_ever(recordings: Path, tmp_path: Path) -> None:
+    grid = Grid(config(tmp_path / "long.yaml", f"grid: {{max_skew_ticks: {list(range(1, 200))}}}\n"))
+    with scheduling(tmp_path, *SCHEDULER) as (_, found, worker):
+        results = pool.cluster(trial, btc_tasks(grid, recordings / BTC), found, patience_s=0.5)
+        assert next(results)[0]["part"] == "fit"
+        worker.kill()
+        with pytest.raises(TryLater, match=r"has had no worker for 0\.5 s; what was finished is kept"):
+            list(results)
+
+
+@NEEDS_DASK
+def test_a_scheduler_without_mmtools_is_told_so(grid_file: Path, small: Path, tmp_path: Path) -> None:
+    with scheduling(tmp_path, *WITHOUT_US) as (_, found, _):
+        dask = ("--backend", "dask", "--scheduler", found)
+        said = call("replay", small, "--grid", grid_file, "--out", tmp_path / "x.jsonl", *dask)
+    assert (said.code, said.out, said.err.count("\n")) == (78, "", 1)
+    assert "mmtools, or a package it needs, is missing there" in said.err
 
 
 @NEEDS_DASK
