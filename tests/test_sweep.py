@@ -1,23 +1,16 @@
 """`replay --grid`: which sets there are, what a trial is, and that trials are the same wherever they run and however often they stop."""
 
-import importlib.util
 import itertools
 import json
-import multiprocessing
 import os
 import random
-import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import PATIENCE_S, ROOT, Said, call, config, end, wait_until
+from commandline import ROOT, call, config
+from grids import BTC, GRID, Record, btc_tasks, lines, sweep
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_runs import ASKS, BIDS, LOWER_ASKS, LOWER_BIDS, Script, game
@@ -26,9 +19,8 @@ from worlds import NOON_MS
 
 from mmtools import units
 from mmtools.config import RunConfig
-from mmtools.errors import Misconfigured, TryLater
-from mmtools.lab import pool
-from mmtools.lab.sweep import MOST_SETS, Grid, Task, recordings, share, tasks
+from mmtools.errors import Misconfigured
+from mmtools.lab.sweep import MOST_SETS, Grid, recordings, share, tasks
 from mmtools.lab.trial import cut, trial
 from mmtools.runs.engine import Engine
 from mmtools.runs.replay import replay
@@ -36,16 +28,6 @@ from mmtools.runs.watcher import Watcher
 from mmtools.trading.params import Params
 from mmtools.venues.tapefile import Tape
 from mmtools.venues.venue import Kind, Row
-
-Record = dict[str, Any]
-BTC = "btc-1h-20251211.jsonl.gz"
-GRID = """
-base: {capital: 12, default_order_size: 10, max_data_gap_s: 100}
-grid:
-  latency_ms: [50, 90, 1500]
-  quote_interval_s: [20, 7]
-split: 0.6
-"""
 
 
 @pytest.fixture
@@ -57,14 +39,6 @@ def grid_file(tmp_path: Path) -> Path:
 def small(tmp_path: Path) -> Path:
     """A recording of 150 s."""
     return game().write(tmp_path / "game.jsonl")
-
-
-def sweep(*args: str | Path, jobs: int = 1) -> Said:
-    return call("replay", *args, "--jobs", str(jobs))
-
-
-def lines(path: Path) -> list[Record]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 # --- the grid
@@ -223,11 +197,6 @@ def recordings_of_btc(recordings: Path, tmp_path_factory: pytest.TempPathFactory
     return trial(btc_tasks(grid, recordings / BTC)[0])
 
 
-def btc_tasks(grid: Grid, path: Path) -> list[Task]:
-    run = RunConfig(feed="recording", recording=str(path))
-    return tasks(grid.sets(grid.based(run)), recordings([str(path)]), grid.split)
-
-
 def test_the_fitted_part_is_a_replay_of_a_shorter_recording(recordings_of_btc: list[Record], recordings: Path, tmp_path: Path) -> None:
     fit = recordings_of_btc[0]
     hours = fit["duration_s"] / 3600
@@ -283,6 +252,13 @@ def test_sets_that_score_the_same_have_no_best_among_them(grid_file: Path, long:
     assert "best       none: all sets scored the same in the fitted part" in table
     assert "place" not in table
     assert max(map(len, table.splitlines()[:2])) <= 110
+
+
+def test_the_only_set_is_the_best_and_no_choice(small: Path, tmp_path: Path) -> None:
+    grid_file = config(tmp_path / "x.yaml", GRID.replace("[50, 90, 1500]", "[90]").replace("[20, 7]", "[7]"))
+    document = sweep("--grid", grid_file, small, "--out", tmp_path / "x.jsonl", "--json").document
+    assert (document["best"]["set"], document["best"]["judge"]["place"]) == ({"latency_ms": 90, "quote_interval_s": 7}, 1)
+    assert document["overfitting"]["why"] == document["overfitting"]["deflated_why"] == "one set is no choice"
 
 
 def test_sets_that_did_the_same_are_counted(small: Path, tmp_path: Path) -> None:
@@ -349,102 +325,6 @@ def test_shards_put_together_in_any_order_are_the_grid(grid_file: Path, small: P
     assert together.read_text() == "".join(mixed)
 
 
-def test_processes_say_what_one_process_says(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
-    other = Script().book(3).taker(17, "SELL", "0.46", 22).book(70, LOWER_BIDS, LOWER_ASKS).taker(95, "BUY", "0.49", 31).book(130)
-    both = (small, other.write(tmp_path / "other.jsonl"))
-    alone = sweep("--grid", grid_file, *both, "--out", one, "--json")
-    said = sweep("--grid", grid_file, *both, "--out", two, "--json", jobs=2)
-    assert said.err == ""
-    assert said.document == alone.document
-    assert sorted(two.read_bytes().splitlines()) == sorted(one.read_bytes().splitlines())
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [{"ledger_sha256": "0" * 64}, {"orders": 77}, {"bracket": {"risk_averse": {"pnl": "3.5"}}}, {"drawdown": "1"}],
-    ids=["fills", "orders", "bracket", "drawdown"],
-)
-def test_another_result_of_the_same_trial_is_refused(changed: Record, grid_file: Path, small: Path, tmp_path: Path) -> None:
-    out = tmp_path / "trials.jsonl"
-    sweep("--grid", grid_file, small, "--out", out)
-    forged = {**lines(out)[3], **changed}
-    out.write_text(out.read_text() + json.dumps(forged) + "\n")
-    said = sweep("--grid", grid_file, small, "--out", out)
-    assert (said.code, said.out) == (77, "")
-    assert "line 13 is another result of the trial" in said.err
-
-
-def test_a_trial_of_another_grid_or_of_a_copy_is_the_same_trial(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    out = tmp_path / "trials.jsonl"
-    whole = sweep("--grid", grid_file, small, "--out", out, "--json").out
-    line = lines(out)[3]
-    renamed = {**line, "set": {"quote_interval_s": 7}, "recording": {**line["recording"], "name": "copy.jsonl"}}
-    out.write_text(out.read_text() + json.dumps(renamed) + "\n")
-    assert sweep("--grid", grid_file, small, "--out", out, "--json").out == whole
-
-
-FOREIGN = [
-    b"precious, no newline",
-    b"[1,2,3]\n",
-    b"{\n",
-    b'{"a":1}',
-    b'{"schema":"mmtools.journal/1"}\n',
-    b"\x1f\x8b\x08\0\0",
-    b"\n",
-    b"\0\n",
-]
-
-
-@pytest.mark.parametrize("content", FOREIGN)
-def test_a_file_of_something_else_is_left_alone(content: bytes, grid_file: Path, small: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.jsonl"
-    other.write_bytes(content)
-    said = sweep("--grid", grid_file, small, "--out", other)
-    assert (said.code, said.out) == (78, "")
-    assert "line 1 is no mmtools.trial/1, and the file is left alone" in said.err
-    assert other.read_bytes() == content
-
-
-def test_something_else_behind_trials_is_left_alone(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    out = tmp_path / "trials.jsonl"
-    sweep("--grid", grid_file, small, "--out", out, "--shard", "1/6")
-    content = out.read_bytes() + b"a line of mine"
-    out.write_bytes(content)
-    said = sweep("--grid", grid_file, small, "--out", out)
-    assert (said.code, "line 3 is no mmtools.trial/1" in said.err) == (78, True)
-    assert out.read_bytes() == content
-
-
-@pytest.mark.parametrize("length", [0, 1, 9, 27, 28, 400, -1])
-def test_files_concatenate_also_when_one_ends_torn(length: int, grid_file: Path, small: Path, tmp_path: Path) -> None:
-    out = tmp_path / "trials.jsonl"
-    whole = sweep("--grid", grid_file, small, "--out", out, "--json").out
-    kept = out.read_bytes().splitlines(keepends=True)
-    torn = kept[5][:length]
-    for content in (torn, b"".join([*kept[:5], torn, *kept[6:]]), torn + b"".join(kept), b"".join([*kept, torn, kept[11]])):
-        out.write_bytes(content)
-        said = sweep("--grid", grid_file, small, "--out", out, "--json")
-        assert (said.code, said.err, said.out) == (0, "", whole)
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [{"key": 3}, {"blocks": {}}, {"bracket": None}, {"pnl": {"total": "much", "spread": "1"}}, {"duration_s": 0}, {"part": "third"}],
-)
-def test_a_line_that_is_no_whole_trial_is_refused_with_its_number(changed: Record, grid_file: Path, small: Path, tmp_path: Path) -> None:
-    out = tmp_path / "trials.jsonl"
-    sweep("--grid", grid_file, small, "--out", out)
-    content = [*map(json.dumps, lines(out)), json.dumps({**lines(out)[0], **changed})]
-    out.write_text("\n".join(content) + "\n")
-    said = sweep("--grid", grid_file, small, "--out", out)
-    assert (said.code, said.err.count("\n")) == (78, 1)
-    assert "line 13 is no whole trial" in said.err
-    out.write_text('{"schema":"mmtools.trial/1","version":"0"}\n')
-    said = sweep("--grid", grid_file, small, "--out", out)
-    assert (said.code, "line 1 is no whole trial" in said.err) == (78, True)
-
-
 def test_splits_that_differ_in_the_last_digit_are_other_trials(small: Path, tmp_path: Path) -> None:
     grid_file, run = config(tmp_path / "x.yaml", "grid: {max_skew_ticks: [3]}\n"), RunConfig(feed="recording", recording="x")
     sets, over = Grid(grid_file).sets(run), recordings([str(small)])
@@ -503,6 +383,7 @@ def test_a_set_that_breaks_a_limit_is_a_result_like_any_other(small: Path, tmp_p
         (["--grid", "GRID", "--backend", "dask", "--scheduler", ""], "say tcp://HOST:PORT"),
         (["--grid", "GRID", "--backend", "dask", "--scheduler", "foo://x:1"], "say tcp://HOST:PORT"),
         (["--grid", "GRID", "--backend", "dask", "--scheduler", "tcp://10.0.0.1"], "say tcp://HOST:PORT"),
+        (["--grid", "GRID", "--backend", "dask", "--scheduler", "tcp://10.0.0.1:65536"], "say tcp://HOST:PORT"),
         (["--grid", "GRID", "--out", ""], "--out names no file"),
         (["--grid", "GRID", "--out", "/proc/x.jsonl"], "--out /proc/x.jsonl: cannot be written"),
         (["--grid", "GRID", "--out", "/dev/full"], "--out /dev/full: is no regular file"),
@@ -525,217 +406,3 @@ def test_options_that_do_not_fit_are_refused_in_one_line(
     assert said.err.count("\n") == 1
     assert saying in said.err
     assert not (tmp_path / "state").exists()
-
-
-# --- ends that nobody wished for
-
-
-def started(grid_file: Path, out: Path, *more: str | Path) -> "subprocess.Popen[str]":
-    """Start a grid in a process group of its own, as a terminal does."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "mmtools.commands.replay", "--grid", str(grid_file), "--out", str(out), *map(str, more)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-
-
-def group(process: "subprocess.Popen[str]") -> list[int]:
-    """Return the processes of a group that are alive, the workers among them."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                state, _, of = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
-            except OSError:
-                continue
-            if int(of) == process.pid and state != "Z":
-                found.append(int(folder.name))
-    return found
-
-
-def worker(process: "subprocess.Popen[str]") -> int:
-    return next(pid for pid in group(process) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
-
-
-Ending = Callable[["subprocess.Popen[str]"], None]
-
-
-@pytest.mark.parametrize(
-    ("ending", "code", "told"),
-    [
-        (lambda process: process.terminate(), 130, "replay: interrupted\n"),
-        (lambda process: os.killpg(process.pid, signal.SIGINT), 130, "replay: interrupted\n"),
-        (lambda process: os.kill(worker(process), signal.SIGKILL), 75, "replay: a worker died (killed, or out of memory); what was fi"),
-        (lambda process: process.kill(), -signal.SIGKILL, None),
-    ],
-    ids=["SIGTERM", "Ctrl-C", "a worker killed", "the parent killed"],
-)
-def test_however_a_grid_ends_what_was_finished_is_kept_and_no_worker_stays(
-    ending: Ending, code: int, told: str | None, recordings: Path, tmp_path: Path
-) -> None:
-    grid_file = config(tmp_path / "long.yaml", f"grid: {{max_skew_ticks: {list(range(1, 200))}}}\n")
-    out = tmp_path / "trials.jsonl"
-    process = started(grid_file, out, recordings / BTC, "--jobs", "2")
-    wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 4, process)
-    ending(process)
-    said = end(process)
-    assert said.code == code
-    if told is not None:
-        assert said.err.startswith(told)
-        assert said.err.count("\n") == 1
-    kept = lines(out)
-    assert 3 <= len(kept) < 2 * 199, "a line that was being written when the signal came is taken back"
-    wait_for_none(process)
-
-
-def wait_for_none(process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while alive := group(process):
-        assert time.monotonic() < deadline, f"still alive: {alive}"
-        time.sleep(0.01)
-
-
-def test_a_recording_that_breaks_in_a_worker_is_refused_like_any(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    torn = config(tmp_path / "torn.jsonl", small.read_text()[:-40])
-    said = sweep("--grid", grid_file, torn, "--out", tmp_path / "x.jsonl", jobs=2)
-    assert said.code == 2
-    assert said.err.startswith(f"replay: {torn}:")
-    assert said.err.count("\n") == 1
-
-
-def pause(s: float) -> float:
-    time.sleep(s)
-    return s
-
-
-def test_there_are_no_more_processes_than_four_a_core() -> None:
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    try:
-        others = len(multiprocessing.active_children())
-        with closing(pool.processes(pause, [0.1] * 9, 1024)) as results:
-            next(results)
-            assert len(multiprocessing.active_children()) - others == pool.PER_CORE
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-class Impatient(list[float]):
-    """Tasks during whose submission somebody presses Ctrl-C."""
-
-    def __iter__(self) -> Iterator[float]:
-        for number in range(len(self)):
-            if number == 1:
-                os.kill(os.getpid(), signal.SIGINT)
-            yield self[number]
-
-
-def test_an_interrupt_while_trials_are_handed_out_is_not_lost() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        list(pool.processes(pause, Impatient([0.1, 0.2, 0.3]), 2))
-
-
-# --- a cluster
-
-
-def test_without_the_package_a_cluster_names_how_to_install_it(grid_file: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    said = call(
-        "replay", small, "--grid", grid_file, "--out", grid_file.with_suffix(".jsonl"), "--backend", "dask", "--scheduler", "tcp://x:1"
-    )
-    assert said.code == 78
-    assert "pip install 'distributed" in said.err
-    assert said.err.count("\n") == 1
-
-
-NEEDS_DASK = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="the extra [cluster] is not installed")
-
-
-@NEEDS_DASK
-def test_a_cluster_without_workers_is_one_for_later(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    distributed = importlib.import_module("distributed")
-    with distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=None) as cluster:
-        address = cluster.scheduler_address
-        said = call("replay", small, "--grid", grid_file, "--out", tmp_path / "x.jsonl", "--backend", "dask", "--scheduler", address)
-    assert said.code == 75
-    assert said.err.startswith(f"replay: --scheduler {address}: has no workers; start some")
-
-
-@contextmanager
-def running(log: Path, *args: str) -> "Iterator[subprocess.Popen[str]]":
-    """Run a program of Dask for as long as the block runs; what it says goes to a file."""
-    with log.open("w") as said:
-        process = subprocess.Popen([sys.executable, *args], cwd=ROOT, stdout=said, stderr=said, text=True)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-
-SCHEDULER = ("-m", "distributed.cli.dask_scheduler")
-WITHOUT_US = ("-c", "import sys; sys.modules['mmtools'] = None; from distributed.cli.dask_scheduler import main; main()")
-
-
-@contextmanager
-def scheduling(tmp_path: Path, *how: str) -> "Iterator[tuple[subprocess.Popen[str], str, subprocess.Popen[str]]]":
-    """Run a scheduler with one worker; lend both, and the address between them."""
-    address, log = re.compile(r"Scheduler at: +(tcp://[0-9.:]+)"), tmp_path / "log"
-    with running(log, *how, "--host", "127.0.0.1", "--port", "0", "--no-dashboard") as scheduler:
-        wait_until(lambda: address.search(log.read_text()) is not None, scheduler)
-        found = address.findall(log.read_text())[0]
-        worker = ("-m", "distributed.cli.dask_worker", found, "--nthreads", "1", "--no-dashboard", "--no-nanny")
-        with running(tmp_path / "worker", *worker) as one:
-            wait_until(lambda: "Register worker" in log.read_text(), scheduler)
-            yield scheduler, found, one
-
-
-@NEEDS_DASK
-def test_a_scheduler_that_dies_is_told_in_one_line_and_what_was_finished_is_kept(recordings: Path, tmp_path: Path) -> None:
-    grid_file = config(tmp_path / "long.yaml", f"grid: {{max_skew_ticks: {list(range(1, 200))}}}\n")
-    out = tmp_path / "trials.jsonl"
-    with scheduling(tmp_path, *SCHEDULER) as (scheduler, found, _):
-        process = started(grid_file, out, recordings / BTC, "--backend", "dask", "--scheduler", found)
-        wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 4, process)
-        scheduler.kill()
-        ended = end(process)
-    assert ended.code == 75
-    assert ended.err.startswith(f"replay: --scheduler {found}: it or its workers died or went away")
-    assert ended.err.count("\n") == 1
-    assert len(lines(out)) >= 4
-
-
-@NEEDS_DASK
-def test_a_cluster_whose_last_worker_died_is_not_waited_for_for_ever(recordings: Path, tmp_path: Path) -> None:
-    grid = Grid(config(tmp_path / "long.yaml", f"grid: {{max_skew_ticks: {list(range(1, 200))}}}\n"))
-    with scheduling(tmp_path, *SCHEDULER) as (_, found, worker):
-        results = pool.cluster(trial, btc_tasks(grid, recordings / BTC), found, patience_s=0.5)
-        assert next(results)[0]["part"] == "fit"
-        worker.kill()
-        with pytest.raises(TryLater, match=r"has had no worker for 0\.5 s; what was finished is kept"):
-            list(results)
-
-
-@NEEDS_DASK
-def test_a_scheduler_without_mmtools_is_told_so(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    with scheduling(tmp_path, *WITHOUT_US) as (_, found, _):
-        dask = ("--backend", "dask", "--scheduler", found)
-        said = call("replay", small, "--grid", grid_file, "--out", tmp_path / "x.jsonl", *dask)
-    assert (said.code, said.out, said.err.count("\n")) == (78, "", 1)
-    assert "mmtools, or a package it needs, is missing there" in said.err
-
-
-@NEEDS_DASK
-def test_two_workers_of_a_cluster_say_what_one_process_says(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    distributed = importlib.import_module("distributed")
-    alone, shared = tmp_path / "alone.jsonl", tmp_path / "shared.jsonl"
-    here = sweep("--grid", grid_file, small, "--out", alone, "--json")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
-        address = cluster.scheduler_address
-        there = call("replay", small, "--grid", grid_file, "--out", shared, "--backend", "dask", "--scheduler", address, "--json")
-        assert there.code == 0, there.err
-        assert there.document == here.document
-        assert sorted(shared.read_bytes().splitlines()) == sorted(alone.read_bytes().splitlines())
-        torn = config(tmp_path / "torn.jsonl", small.read_text()[:-40])
-        refused = call("replay", torn, "--grid", grid_file, "--out", tmp_path / "x.jsonl", "--backend", "dask", "--scheduler", address)
-        assert refused.code == 2
-        assert f"replay: {torn}:" in refused.err

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MORE_MODELS: "tuple[QueueModel, ...]" = ("power", "power2", "power3", "log", "log2")
 """What calibrate can be asked for besides the three models that are always there. Here, because `--help` loads no library."""
-ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?([^\s:/\[\]]+|\[[0-9A-Fa-f:.%a-z]+\]):[0-9]{1,5}/?", re.ASCII)
+ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?([^\s:/\[\]]+|\[[0-9A-Fa-f:.%a-z]+\]):([0-9]{1,5})/?", re.ASCII)
 """Of a Dask scheduler."""
 SHARE = re.compile(r"([0-9]{1,9})/([0-9]{1,9})", re.ASCII)
 
@@ -90,8 +90,13 @@ def _check_options(recordings: tuple[str, ...], grid_file: str | None, **how: An
         raise click.UsageError("--backend dask and --scheduler ADDRESS go together")
     elif how["backend"] == "dask" and how["jobs"] is not None:
         raise click.UsageError("--jobs is of processes here; a Dask scheduler has its own workers")
-    elif how["scheduler"] is not None and not ADDRESS.fullmatch(how["scheduler"]):
+    elif how["scheduler"] is not None and not _is_address(how["scheduler"]):
         raise click.UsageError(f"--scheduler {how['scheduler']}: say tcp://HOST:PORT (or tls, ws, wss), such as tcp://10.0.0.1:8786")
+
+
+def _is_address(text: str) -> bool:
+    said = ADDRESS.fullmatch(text)
+    return said is not None and 1 <= int(said[4]) <= 65_535
 
 
 def _replay(config: "RunConfig") -> cli.Report:
