@@ -283,21 +283,6 @@ def test_with_enough_time_the_risk_of_overfitting_is_a_number(long: Path, tmp_pa
     assert f"deflated   {risk['deflated']:.2f} is the probability that the best of 6 worthless sets would look worse" in table
 
 
-def test_what_is_kept_is_not_run_again_and_a_torn_line_is(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    out = tmp_path / "trials.jsonl"
-    first = sweep("--grid", grid_file, small, "--out", out, "--json")
-    whole = out.read_bytes()
-    assert sweep("--grid", grid_file, small, "--out", out, "--json").out == first.out
-    nobody = ("--backend", "dask", "--scheduler", "tcp://127.0.0.1:1")
-    assert call("replay", "--grid", grid_file, small, "--out", out, *nobody, "--json").out == first.out
-    assert out.read_bytes() == whole
-    out.write_bytes(whole[:-700])
-    assert sweep("--grid", grid_file, small, "--out", out, "--json").out == first.out
-    again = lines(out)
-    assert {json.dumps(line) for line in again} == {json.dumps(json.loads(line)) for line in whole.splitlines()}
-    assert len(again) - whole.count(b"\n") in (0, 1)
-
-
 def test_a_larger_grid_runs_only_what_is_new(grid_file: Path, small: Path, tmp_path: Path) -> None:
     out = tmp_path / "trials.jsonl"
     sweep("--grid", grid_file, small, "--out", out)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commandline import config
+from commandline import call, config
 from grids import GRID, Record, lines, sweep
 from small_runs import game
 
@@ -18,6 +18,21 @@ def grid_file(tmp_path: Path) -> Path:
 def small(tmp_path: Path) -> Path:
     """A recording of 150 s."""
     return game().write(tmp_path / "game.jsonl")
+
+
+def test_what_is_kept_is_not_run_again_and_a_torn_line_is(grid_file: Path, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "trials.jsonl"
+    first = sweep("--grid", grid_file, small, "--out", out, "--json")
+    whole = out.read_bytes()
+    assert sweep("--grid", grid_file, small, "--out", out, "--json").out == first.out
+    nobody = ("--backend", "dask", "--scheduler", "tcp://127.0.0.1:1")
+    assert call("replay", "--grid", grid_file, small, "--out", out, *nobody, "--json").out == first.out
+    assert out.read_bytes() == whole
+    out.write_bytes(whole[:-700])
+    assert sweep("--grid", grid_file, small, "--out", out, "--json").out == first.out
+    again = lines(out)
+    assert {json.dumps(line) for line in again} == {json.dumps(json.loads(line)) for line in whole.splitlines()}
+    assert len(again) - whole.count(b"\n") in (0, 1)
 
 
 @pytest.mark.parametrize(
