@@ -36,8 +36,8 @@ READ_IT = (
     " 0.25 around it.",
     "Deflated is the probability that, were all sets worthless, the best of so many would look worse than this one did: 1 less a p-value,"
     " and no chance that the set is good.",
-    "Brackets are t-intervals over 12 stretches of time. They cover 95 % where the stretches are independent, and less where what is held"
-    " makes one depend on the next; they know no other day.",
+    "Brackets are t-intervals over 12 stretches of time, or ? for fewer than 24 blocks or stretches all alike. They cover 95 %"
+    " where the stretches are independent, and less where what is held makes one depend on the next; they know no other day.",
 )
 
 
