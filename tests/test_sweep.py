@@ -1,22 +1,16 @@
 """`replay --grid`: which sets there are, what a trial is, and that trials are the same wherever they run and however often they stop."""
 
-import importlib.util
 import itertools
 import json
 import os
 import random
-import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import PATIENCE_S, ROOT, Said, call, config, end, wait_until
+from commandline import ROOT, call, config
+from grids import BTC, GRID, Record, btc_tasks, lines, sweep
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_runs import ASKS, BIDS, LOWER_ASKS, LOWER_BIDS, Script, game
@@ -26,7 +20,7 @@ from worlds import NOON_MS
 from mmtools import units
 from mmtools.config import RunConfig
 from mmtools.errors import Misconfigured
-from mmtools.lab.sweep import MOST_SETS, Grid, Task, recordings, share, tasks
+from mmtools.lab.sweep import MOST_SETS, Grid, recordings, share, tasks
 from mmtools.lab.trial import cut, trial
 from mmtools.runs.engine import Engine
 from mmtools.runs.replay import replay
@@ -34,16 +28,6 @@ from mmtools.runs.watcher import Watcher
 from mmtools.trading.params import Params
 from mmtools.venues.tapefile import Tape
 from mmtools.venues.venue import Kind, Row
-
-Record = dict[str, Any]
-BTC = "btc-1h-20251211.jsonl.gz"
-GRID = """
-base: {capital: 12, default_order_size: 10, max_data_gap_s: 100}
-grid:
-  latency_ms: [50, 90, 1500]
-  quote_interval_s: [20, 7]
-split: 0.6
-"""
 
 
 @pytest.fixture
@@ -55,14 +39,6 @@ def grid_file(tmp_path: Path) -> Path:
 def small(tmp_path: Path) -> Path:
     """A recording of 150 s."""
     return game().write(tmp_path / "game.jsonl")
-
-
-def sweep(*args: str | Path, jobs: int = 1) -> Said:
-    return call("replay", *args, "--jobs", str(jobs))
-
-
-def lines(path: Path) -> list[Record]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 # --- the grid
@@ -81,7 +57,7 @@ def test_every_combination_is_a_set_and_the_last_key_turns_fastest(grid_file: Pa
 def test_the_example_is_a_grid_with_every_default() -> None:
     example = Grid(ROOT / "configs" / "grid.yaml")
     assert len(example.sets(example.based(RunConfig()))) == 18
-    assert (example.objective, example.split, example.seed) == ("risk_averse", 0.5, 1)
+    assert (example.objective, example.split) == ("risk_averse", 0.5)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +71,8 @@ def test_the_example_is_a_grid_with_every_default() -> None:
         ("grid:\n  capital: 20\n", ":2: grid.capital is only 20; write a list of values"),
         ("grid:\n  capital: []\n", ":2: grid.capital is a list; write a list of values"),
         ("grid:\n  capital: [20, 30,\n    20]\n", ":3: grid.capital has 20 twice"),
+        ("grid:\n  max_skew_ticks: [3, 3.0]\n", ":2: grid.max_skew_ticks has 3.0 twice"),
+        ("grid:\n  capital: [20]\nbase: {capital: 20}\n", ":2: capital stands in base and in grid"),
         ("base:\n  sede: 2\ngrid:\n  capital: [20]\n", ":2: unknown key base.sede; did you mean seed?"),
         ("grid:\n  capital: [20]\nobjective: profit\n", ':3: objective is "profit"; it must be one of risk_averse'),
         ("grid:\n  capital: [20]\nsplit: 1\n", ":3: split is 1; it must be a number above 0 and below 1"),
@@ -219,11 +197,6 @@ def recordings_of_btc(recordings: Path, tmp_path_factory: pytest.TempPathFactory
     return trial(btc_tasks(grid, recordings / BTC)[0])
 
 
-def btc_tasks(grid: Grid, path: Path) -> list[Task]:
-    run = RunConfig(feed="recording", recording=str(path))
-    return tasks(grid.sets(grid.based(run)), recordings([str(path)]), grid.split)
-
-
 def test_the_fitted_part_is_a_replay_of_a_shorter_recording(recordings_of_btc: list[Record], recordings: Path, tmp_path: Path) -> None:
     fit = recordings_of_btc[0]
     hours = fit["duration_s"] / 3600
@@ -256,15 +229,47 @@ def test_the_best_set_of_the_first_part_is_shown_beside_what_it_did_in_the_secon
     table = sweep("--grid", grid_file, small, "--state", tmp_path / "state").out
     assert "latency_ms=50, quote_interval_s=20" in table
     assert "overfit    unknown: 3 blocks of time are too few" in table
+    assert "deflated   unknown: 2 blocks of time are too few" in table
     assert "latency_ms is an assumption about the world" in table
 
 
-def test_with_enough_time_the_risk_of_overfitting_is_a_number(grid_file: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def long(tmp_path: Path) -> Path:
+    """A recording of 45 minutes, all of which fill alike whoever quotes."""
     script = Script()
     for minute in range(45):
         script.book(60 * minute + 1, BIDS, ASKS).taker(60 * minute + 9.4, "SELL", "0.46", 30)
         script.book(60 * minute + 30, LOWER_BIDS, LOWER_ASKS).taker(60 * minute + 41.2, "BUY", "0.48", 7 + minute)
-    long = script.write(tmp_path / "long.jsonl")
+    return script.write(tmp_path / "long.jsonl")
+
+
+def test_sets_that_score_the_same_have_no_best_among_them(grid_file: Path, long: Path, tmp_path: Path) -> None:
+    document = sweep("--grid", grid_file, long, "--out", tmp_path / "x.jsonl", "--json").document
+    assert (document["complete"], document["best"], len(document["ranking"])) == (True, None, 6)
+    assert document["overfitting"]["deflated_why"] == "no set is the best"
+    assert document["ranking"][0]["fit"]["orders"] > document["ranking"][0]["fit"]["fills"] > 0
+    table = sweep("--grid", grid_file, long, "--out", tmp_path / "x.jsonl").out
+    assert "best       none: all sets scored the same in the fitted part" in table
+    assert "place" not in table
+    assert max(map(len, table.splitlines()[:2])) <= 110
+
+
+def test_the_only_set_is_the_best_and_no_choice(small: Path, tmp_path: Path) -> None:
+    grid_file = config(tmp_path / "x.yaml", GRID.replace("[50, 90, 1500]", "[90]").replace("[20, 7]", "[7]"))
+    document = sweep("--grid", grid_file, small, "--out", tmp_path / "x.jsonl", "--json").document
+    assert (document["best"]["set"], document["best"]["judge"]["place"]) == ({"latency_ms": 90, "quote_interval_s": 7}, 1)
+    assert document["overfitting"]["why"] == document["overfitting"]["deflated_why"] == "one set is no choice"
+
+
+def test_sets_that_did_the_same_are_counted(small: Path, tmp_path: Path) -> None:
+    grid_file = config(tmp_path / "x.yaml", "base: {max_data_gap_s: 100}\ngrid: {max_drawdown: [null, 900, 800], capital: [12, 0.5]}\n")
+    document = sweep("--grid", grid_file, small, "--out", tmp_path / "x.jsonl", "--json").document
+    assert "4 of 6 sets did exactly what one before them in the grid did; each counts as a try all the same" in document["notes"]
+
+
+def test_with_enough_time_the_risk_of_overfitting_is_a_number(long: Path, tmp_path: Path) -> None:
+    sizes = GRID.replace("default_order_size: 10, ", "").replace("latency_ms: [50, 90, 1500]", "default_order_size: [10, 7, 5]")
+    grid_file = config(tmp_path / "sizes.yaml", sizes)
     document = sweep("--grid", grid_file, long, "--out", tmp_path / "x.jsonl", "--json").document
     risk = document["overfitting"]
     assert (risk["why"], risk["blocks"]) == (None, 45)
@@ -274,22 +279,8 @@ def test_with_enough_time_the_risk_of_overfitting_is_a_number(grid_file: Path, t
     assert document["best"]["fit"]["interval"][0] < document["best"]["fit"]["per_hour"] < document["best"]["fit"]["interval"][1]
     table = sweep("--grid", grid_file, long, "--out", tmp_path / "x.jsonl").out
     assert f"overfit    {risk['probability']:.2f} ({risk['ways']} ways to halve 45 blocks of time" in table
-    assert f"deflated   {risk['deflated']:.2f} is the chance" in table
-
-
-def test_what_is_kept_is_not_run_again_and_a_torn_line_is(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    out = tmp_path / "trials.jsonl"
-    first = sweep("--grid", grid_file, small, "--out", out, "--json")
-    whole = out.read_bytes()
-    assert sweep("--grid", grid_file, small, "--out", out, "--json").out == first.out
-    nobody = ("--backend", "dask", "--scheduler", "tcp://127.0.0.1:1")
-    assert call("replay", "--grid", grid_file, small, "--out", out, *nobody, "--json").out == first.out
-    assert out.read_bytes() == whole
-    out.write_bytes(whole[:-700])
-    assert sweep("--grid", grid_file, small, "--out", out, "--json").out == first.out
-    again = lines(out)
-    assert {json.dumps(line) for line in again} == {json.dumps(json.loads(line)) for line in whole.splitlines()}
-    assert len(again) - whole.count(b"\n") in (0, 1)
+    assert risk["tries"] == 6
+    assert f"deflated   {risk['deflated']:.2f} is the probability that the best of 6 worthless sets would look worse" in table
 
 
 def test_a_larger_grid_runs_only_what_is_new(grid_file: Path, small: Path, tmp_path: Path) -> None:
@@ -319,33 +310,39 @@ def test_shards_put_together_in_any_order_are_the_grid(grid_file: Path, small: P
     assert together.read_text() == "".join(mixed)
 
 
-def test_processes_say_what_one_process_says(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
-    other = Script().book(3).taker(17, "SELL", "0.46", 22).book(70, LOWER_BIDS, LOWER_ASKS).taker(95, "BUY", "0.49", 31).book(130)
-    both = (small, other.write(tmp_path / "other.jsonl"))
-    alone = sweep("--grid", grid_file, *both, "--out", one, "--json")
-    said = sweep("--grid", grid_file, *both, "--out", two, "--json", jobs=2)
-    assert said.err == ""
-    assert said.document == alone.document
-    assert sorted(two.read_bytes().splitlines()) == sorted(one.read_bytes().splitlines())
+def test_splits_that_differ_in_the_last_digit_are_other_trials(small: Path, tmp_path: Path) -> None:
+    grid_file, run = config(tmp_path / "x.yaml", "grid: {max_skew_ticks: [3]}\n"), RunConfig(feed="recording", recording="x")
+    sets, over = Grid(grid_file).sets(run), recordings([str(small)])
+    keys = {tasks(sets, over, split)[0].key("fit") for split in (0.3, 0.30000000000000004, 0.3000001)}
+    assert len(keys) == 3
 
 
-def test_another_result_of_the_same_trial_is_refused(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    out = tmp_path / "trials.jsonl"
-    sweep("--grid", grid_file, small, "--out", out)
-    forged = {**lines(out)[3], "ledger_sha256": "0" * 64}
-    out.write_text(out.read_text() + json.dumps(forged) + "\n")
-    said = sweep("--grid", grid_file, small, "--out", out)
-    assert (said.code, said.out) == (77, "")
-    assert "record 13 is another result of the trial" in said.err
+def test_a_part_without_duration_is_refused(grid_file: Path, small: Path, tmp_path: Path) -> None:
+    bare = Script().book(0).write(tmp_path / "bare.jsonl")
+    said = sweep("--grid", grid_file, bare, "--out", tmp_path / "x.jsonl")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "one part has no duration" in said.err
+    early = config(tmp_path / "early.yaml", GRID.replace("split: 0.6", "split: 0.000000001"))
+    said = sweep("--grid", early, small, "--out", tmp_path / "x.jsonl")
+    assert (said.code, "cut at 1e-09 of 150 s, one part has no duration" in said.err) == (2, True)
 
 
-def test_a_file_of_something_else_is_left_alone(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    other = config(tmp_path / "other.jsonl", '{"schema":"mmtools.journal/1"}\n')
-    said = sweep("--grid", grid_file, small, "--out", other)
-    assert said.code == 78
-    assert "record 1 is no mmtools.trial/1" in said.err
-    assert other.read_text() == '{"schema":"mmtools.journal/1"}\n'
+def test_a_bad_last_recording_is_told_before_the_first_trial(grid_file: Path, small: Path, tmp_path: Path) -> None:
+    torn = config(tmp_path / "torn.jsonl", small.read_text()[:-40])
+    out = tmp_path / "x.jsonl"
+    said = sweep("--grid", grid_file, small, torn, "--out", out)
+    assert (said.code, said.err.startswith(f"replay: {torn}:"), out.exists()) == (2, True, False)
+    other = Script(slug="rain").book(3).book(90).write(tmp_path / "rain.jsonl")
+    said = sweep("--grid", grid_file, small, other, "--market", "hail", "--out", out)
+    assert (said.code, "has no market hail" in said.err, out.exists()) == (2, True, False)
+
+
+def test_a_grid_over_a_pipe_is_refused_without_waiting_for_it(grid_file: Path, small: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for args in ((pipe,), (small, "--out", pipe)):
+        said = sweep("--grid", grid_file, *args, "--state", tmp_path / "state")
+        assert (said.code, "pipe: is no regular file" in said.err) == (2, True)
 
 
 def test_a_set_that_breaks_a_limit_is_a_result_like_any_other(small: Path, tmp_path: Path) -> None:
@@ -366,6 +363,17 @@ def test_a_set_that_breaks_a_limit_is_a_result_like_any_other(small: Path, tmp_p
         (["--grid", "GRID", "--shard", "0/2"], "say I/N with 1 <= I <= N"),
         (["--grid", "GRID", "--shard", "3/2"], "say I/N with 1 <= I <= N"),
         (["--grid", "GRID", "--shard", "2"], "say I/N with 1 <= I <= N"),
+        (["--grid", "GRID", "--shard", ""], "say I/N with 1 <= I <= N"),
+        (["--grid", "GRID", "--shard", "1/" + "7" * 5000], "say I/N with 1 <= I <= N"),
+        (["--grid", "GRID", "--backend", "dask", "--scheduler", ""], "say tcp://HOST:PORT"),
+        (["--grid", "GRID", "--backend", "dask", "--scheduler", "foo://x:1"], "say tcp://HOST:PORT"),
+        (["--grid", "GRID", "--backend", "dask", "--scheduler", "tcp://10.0.0.1"], "say tcp://HOST:PORT"),
+        (["--grid", "GRID", "--backend", "dask", "--scheduler", "tcp://10.0.0.1:65536"], "say tcp://HOST:PORT"),
+        (["--grid", "GRID", "--out", ""], "--out names no file"),
+        (["--grid", "GRID", "--out", "/proc/x.jsonl"], "--out /proc/x.jsonl: cannot be written"),
+        (["--grid", "GRID", "--out", "/dev/full"], "--out /dev/full: is no regular file"),
+        (["--grid", "GRID", "--out", "x" * 300], "xxx: cannot be written (File name too long)"),
+        (["--grid", "GRID", "--out", "/dev/null/x.jsonl"], "--out /dev/null/x.jsonl: cannot be written"),
         (["--grid", "GRID", "--backend", "dask"], "--backend dask and --scheduler ADDRESS go together"),
         (["--grid", "GRID", "--scheduler", "tcp://127.0.0.1:1"], "--backend dask and --scheduler ADDRESS go together"),
         (["--grid", "GRID", "GAME"], "are one recording"),
@@ -383,153 +391,3 @@ def test_options_that_do_not_fit_are_refused_in_one_line(
     assert said.err.count("\n") == 1
     assert saying in said.err
     assert not (tmp_path / "state").exists()
-
-
-# --- ends that nobody wished for
-
-
-def started(grid_file: Path, out: Path, *more: str | Path) -> "subprocess.Popen[str]":
-    """Start a grid in a process group of its own, as a terminal does."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "mmtools.commands.replay", "--grid", str(grid_file), "--out", str(out), *map(str, more)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-
-
-def group(process: "subprocess.Popen[str]") -> list[int]:
-    """Return the processes of a group that are alive, the workers among them."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                state, _, of = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
-            except OSError:
-                continue
-            if int(of) == process.pid and state != "Z":
-                found.append(int(folder.name))
-    return found
-
-
-def worker(process: "subprocess.Popen[str]") -> int:
-    return next(pid for pid in group(process) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
-
-
-Ending = Callable[["subprocess.Popen[str]"], None]
-
-
-@pytest.mark.parametrize(
-    ("ending", "code", "told"),
-    [
-        (lambda process: process.terminate(), 130, "replay: interrupted\n"),
-        (lambda process: os.killpg(process.pid, signal.SIGINT), 130, "replay: interrupted\n"),
-        (lambda process: os.kill(worker(process), signal.SIGKILL), 75, "replay: a worker died (killed, or out of memory); what was fi"),
-        (lambda process: process.kill(), -signal.SIGKILL, None),
-    ],
-    ids=["SIGTERM", "Ctrl-C", "a worker killed", "the parent killed"],
-)
-def test_however_a_grid_ends_what_was_finished_is_kept_and_no_worker_stays(
-    ending: Ending, code: int, told: str | None, recordings: Path, tmp_path: Path
-) -> None:
-    grid_file = config(tmp_path / "long.yaml", f"grid: {{max_skew_ticks: {list(range(1, 200))}}}\n")
-    out = tmp_path / "trials.jsonl"
-    process = started(grid_file, out, recordings / BTC, "--jobs", "2")
-    wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 4, process)
-    ending(process)
-    said = end(process)
-    assert said.code == code
-    if told is not None:
-        assert said.err.startswith(told)
-        assert said.err.count("\n") == 1
-    kept = lines(out)
-    assert 3 <= len(kept) < 2 * 199, "a line that was being written when the signal came is taken back"
-    wait_for_none(process)
-
-
-def wait_for_none(process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while alive := group(process):
-        assert time.monotonic() < deadline, f"still alive: {alive}"
-        time.sleep(0.01)
-
-
-def test_a_recording_that_breaks_in_a_worker_is_refused_like_any(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    torn = config(tmp_path / "torn.jsonl", small.read_text()[:-40])
-    said = sweep("--grid", grid_file, torn, "--out", tmp_path / "x.jsonl", jobs=2)
-    assert said.code == 2
-    assert said.err.startswith(f"replay: {torn}:")
-    assert said.err.count("\n") == 1
-
-
-# --- a cluster
-
-
-def test_without_the_package_a_cluster_names_how_to_install_it(grid_file: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    said = call(
-        "replay", small, "--grid", grid_file, "--out", grid_file.with_suffix(".jsonl"), "--backend", "dask", "--scheduler", "tcp://x:1"
-    )
-    assert said.code == 78
-    assert "pip install 'distributed" in said.err
-    assert said.err.count("\n") == 1
-
-
-NEEDS_DASK = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="the extra [cluster] is not installed")
-
-
-@NEEDS_DASK
-def test_a_cluster_without_workers_is_one_for_later(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    distributed = importlib.import_module("distributed")
-    with distributed.LocalCluster(n_workers=0, processes=True, dashboard_address=None) as cluster:
-        address = cluster.scheduler_address
-        said = call("replay", small, "--grid", grid_file, "--out", tmp_path / "x.jsonl", "--backend", "dask", "--scheduler", address)
-    assert said.code == 75
-    assert said.err.startswith(f"replay: --scheduler {address}: has no workers; start some")
-
-
-@contextmanager
-def running(log: Path, module: str, *args: str) -> "Iterator[subprocess.Popen[str]]":
-    """Run a program of Dask for as long as the block runs; what it says goes to a file."""
-    with log.open("w") as said:
-        process = subprocess.Popen([sys.executable, "-m", module, *args], cwd=ROOT, stdout=said, stderr=said, text=True)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-
-@NEEDS_DASK
-def test_a_scheduler_that_dies_is_told_in_one_line_and_what_was_finished_is_kept(recordings: Path, tmp_path: Path) -> None:
-    grid_file = config(tmp_path / "long.yaml", f"grid: {{max_skew_ticks: {list(range(1, 200))}}}\n")
-    out, log = tmp_path / "trials.jsonl", tmp_path / "log"
-    address = re.compile(r"Scheduler at: +(tcp://[0-9.:]+)")
-    with running(log, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard") as scheduler:
-        wait_until(lambda: address.search(log.read_text()) is not None, scheduler)
-        found = address.findall(log.read_text())[0]
-        with running(tmp_path / "worker", "distributed.cli.dask_worker", found, "--nthreads", "1", "--no-dashboard", "--no-nanny"):
-            wait_until(lambda: "Register worker" in log.read_text(), scheduler)
-            process = started(grid_file, out, recordings / BTC, "--backend", "dask", "--scheduler", found)
-            wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 4, process)
-            scheduler.kill()
-            ended = end(process)
-    assert ended.code == 75
-    assert ended.err.startswith(f"replay: --scheduler {found}: it or its workers died or went away")
-    assert ended.err.count("\n") == 1
-    assert len(lines(out)) >= 4
-
-
-@NEEDS_DASK
-def test_two_workers_of_a_cluster_say_what_one_process_says(grid_file: Path, small: Path, tmp_path: Path) -> None:
-    distributed = importlib.import_module("distributed")
-    alone, shared = tmp_path / "alone.jsonl", tmp_path / "shared.jsonl"
-    here = sweep("--grid", grid_file, small, "--out", alone, "--json")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
-        address = cluster.scheduler_address
-        there = call("replay", small, "--grid", grid_file, "--out", shared, "--backend", "dask", "--scheduler", address, "--json")
-        assert there.code == 0, there.err
-        assert there.document == here.document
-        assert sorted(shared.read_bytes().splitlines()) == sorted(alone.read_bytes().splitlines())
-        torn = config(tmp_path / "torn.jsonl", small.read_text()[:-40])
-        refused = call("replay", torn, "--grid", grid_file, "--out", tmp_path / "x.jsonl", "--backend", "dask", "--scheduler", address)
-        assert refused.code == 2
-        assert f"replay: {torn}:" in refused.err

@@ -4,25 +4,32 @@
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from mmtools import cli
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mmtools.config import RunConfig
     from mmtools.lab.calibrate import Found, Plan
     from mmtools.lab.findings import Source
+    from mmtools.lab.sweep import Task
     from mmtools.state import StateDir
     from mmtools.trading.params import QueueModel
     from mmtools.venues.tapefile import Tape
 
 MORE_MODELS: "tuple[QueueModel, ...]" = ("power", "power2", "power3", "log", "log2")
 """What calibrate can be asked for besides the three models that are always there. Here, because `--help` loads no library."""
+ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?([^\s:/\[\]]+|\[[0-9A-Fa-f:.%a-z]+\]):([0-9]{1,5})/?", re.ASCII)
+"""Of a Dask scheduler."""
+SHARE = re.compile(r"([0-9]{1,9})/([0-9]{1,9})", re.ASCII)
 
 
 @cli.command(
@@ -31,11 +38,15 @@ MORE_MODELS: "tuple[QueueModel, ...]" = ("power", "power2", "power3", "log", "lo
     "replay calibrate game.jsonl.gz"
 )
 @click.argument("recordings", type=click.Path(), metavar="RECORDING...", nargs=-1, required=True)
-@click.option("--market", "markets", metavar="SLUG", multiple=True, help="Only this market of the recording; may be given again.")
+@click.option(
+    "--market", "markets", metavar="SLUG", multiple=True, help="Only this market, which every recording must hold; may be given again."
+)
 @click.option("--config", "config_file", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="The run's YAML config.")
 @click.option("--set", "changes", metavar="KEY=VALUE", multiple=True, help="Change one of the config's params; may be given again.")
 @click.option("--grid", "grid_file", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="Run every set of this grid.")
-@click.option("--jobs", metavar="N", type=click.IntRange(1, 1024), help="With --grid: so many processes; default: one per core.")
+@click.option(
+    "--jobs", metavar="N", type=click.IntRange(1, 1024), help="With --grid: so many processes, at most 4 a core; default 1 a core."
+)
 @click.option("--shard", metavar="I/N", help="With --grid: only the I-th of N shares; put the files of all together.")
 @click.option("--out", metavar="FILE.jsonl", type=click.Path(dir_okay=False), help="With --grid: keep the trials in this file.")
 @click.option("--backend", type=click.Choice(("processes", "dask")), help="With --grid: where trials run; default: processes.")
@@ -53,7 +64,7 @@ def main(
     """Run a recording at full speed on paper and say what it would have earned.
 
     The same maker, exchange and result as quote-run on the same recording, without a run folder. With --grid: every set of
-    parameters over every recording, chosen by the first part of the time, judged by the second; goes on where it was stopped.
+    parameters over every recording, chosen by the first part of the time of each, judged by the second; goes on where it stopped.
     """
     from mmtools.runs import feeds
 
@@ -79,6 +90,13 @@ def _check_options(recordings: tuple[str, ...], grid_file: str | None, **how: An
         raise click.UsageError("--backend dask and --scheduler ADDRESS go together")
     elif how["backend"] == "dask" and how["jobs"] is not None:
         raise click.UsageError("--jobs is of processes here; a Dask scheduler has its own workers")
+    elif how["scheduler"] is not None and not _is_address(how["scheduler"]):
+        raise click.UsageError(f"--scheduler {how['scheduler']}: say tcp://HOST:PORT (or tls, ws, wss), such as tcp://10.0.0.1:8786")
+
+
+def _is_address(text: str) -> bool:
+    said = ADDRESS.fullmatch(text)
+    return said is not None and 1 <= int(said[4]) <= 65_535
 
 
 def _replay(config: "RunConfig") -> cli.Report:
@@ -108,52 +126,79 @@ def _sweep(
     """Run what is not kept yet of a grid, then say what all of it says. Raises BadRequest."""
     from pathlib import Path
 
-    from mmtools.lab import pool, ranking, sweep
-    from mmtools.lab.trial import is_done, kept, trial
+    from mmtools.lab import ranking, sweep, trialfile
     from mmtools.runs import feeds
     from mmtools.venues.recording import BadRecording
 
     number, shards = _shard(shard)
     grid = sweep.Grid(Path(grid_file))
-    state, name = _where(state, grid.name, out)
     if both := [key for key, _, _ in (change.partition("=") for change in changes) if key in grid.params]:
         raise feeds.BadRequest(f"--set {both[0]}: the grid varies it; give one of the two")
     try:
+        if out is not None:
+            trialfile.check_kind(out)
+        file = _where(state, grid.name, out)
         sets = grid.sets(feeds.changed(grid.based(run), changes))
         recordings = sweep.recordings(paths)
         tasks = sweep.tasks(sets, recordings, grid.split)
-        found = kept(state, name, tasks)
-        todo = [task for task in sweep.share(tasks, number, shards) if not is_done(task, found)]
-        results = pool.cluster(trial, todo, scheduler) if scheduler else pool.processes(trial, todo, jobs or pool.cores())
-        with _terminated_as_interrupted(), closing(results), cli.progress("replay --grid") as bar:
-            bar.update(0, f"{len(todo)} trials")
-            for done, lines in enumerate(results, start=1):
-                for line in lines:
-                    state.append(name, line)
-                    found[line["key"]] = line
-                bar.update(done / len(todo), f"{done} of {len(todo)} trials")
-    except BadRecording as e:
+        found = trialfile.kept(file.path, tasks)
+        todo = [task for task in sweep.share(tasks, number, shards) if not trialfile.is_done(task, found)]
+        if todo and out is not None:
+            trialfile.check_writable(out)
+        _run_trials(todo, file, found, jobs, scheduler)
+    except (BadRecording, trialfile.BadFile) as e:
         raise feeds.BadRequest(str(e)) from e
     document = ranking.document(grid, sets, recordings, tasks, found)
-    return cli.Report(document=document, text=ranking.table(document, file=str(state.path(name))))
+    return cli.Report(document=document, text=partial(ranking.table, document, file=str(file.path)))
+
+
+def _run_trials(todo: "list[Task]", file: "_File", found: dict[str, dict[str, Any]], jobs: int | None, scheduler: str | None) -> None:
+    """Run trials, and keep the lines of each as soon as it is finished. Raises BadRecording, before the first one if it can."""
+    from mmtools.lab import pool
+    from mmtools.lab.trial import check, trial
+
+    with _terminated_as_interrupted(), cli.progress("replay --grid") as bar:
+        bar.update(0, "reading")
+        check(todo)
+        bar.update(0, f"{len(todo)} trials")
+        results = pool.processes(trial, todo, jobs or pool.cores()) if scheduler is None else pool.cluster(trial, todo, scheduler)
+        with closing(results):
+            for done, lines in enumerate(results, start=1):
+                for line in lines:
+                    file.state.append(file.name, line)
+                    found[line["key"]] = line
+                bar.update(done / len(todo), f"{done} of {len(todo)} trials")
 
 
 def _shard(text: str | None) -> tuple[int, int]:
     """Return which share of how many "2/3" asks for. Raises UsageError."""
-    number, slash, shards = (text or "1/1").partition("/")
-    if not (slash and number.isdecimal() and shards.isdecimal() and 1 <= int(number) <= int(shards)):
-        raise click.UsageError(f"--shard {text}: say I/N with 1 <= I <= N, such as 2/3")
-    return int(number), int(shards)
+    if text is None:
+        return 1, 1
+    said = SHARE.fullmatch(text)
+    number, shards = (int(said[1]), int(said[2])) if said else (0, 0)
+    if not 1 <= number <= shards:
+        raise click.UsageError(f"--shard {text[:40]}: say I/N with 1 <= I <= N, such as 2/3")
+    return number, shards
 
 
-def _where(state: "StateDir", name: str, out: str | None) -> "tuple[StateDir, str]":
-    """Return the folder and the name of the file that keeps a grid's trials."""
+class _File(NamedTuple):
+    """Where a grid's trials are kept."""
+
+    state: "StateDir"
+    name: str
+
+    @property
+    def path(self) -> "Path":
+        return self.state.path(self.name)
+
+
+def _where(state: "StateDir", name: str, out: str | None) -> _File:
     from mmtools.state import StateDir
 
     if out is None:
-        return state, f"lab/grids/{name}.jsonl"
+        return _File(state, f"lab/grids/{name}.jsonl")
     folder, name = os.path.split(os.path.abspath(out))
-    return StateDir.open(folder), name
+    return _File(StateDir.open(folder), name)
 
 
 @contextmanager
@@ -227,6 +272,7 @@ def _found(runs: "list[RunConfig]", plan: "Plan") -> "tuple[Found, list[Source]]
     """Lay the orders over the recordings one after the other; only one of them is in memory."""
     from pathlib import Path
 
+    from mmtools.lab import sweep
     from mmtools.lab.calibrate import Found, calibrate
     from mmtools.lab.findings import Source
     from mmtools.runs import feeds
@@ -243,9 +289,7 @@ def _found(runs: "list[RunConfig]", plan: "Plan") -> "tuple[Found, list[Source]]
             tape = feeds.open_feed(run, named_in_config=False)
             assert isinstance(tape, Tape)
             if tape.sha256 in names:
-                raise feeds.BadRequest(
-                    f"{names[tape.sha256]} and {name} are one recording, and counted twice it would look like more; name it once"
-                )
+                raise feeds.BadRequest(sweep.twice(names[tape.sha256], name))
             names[tape.sha256] = name
             here = calibrate(tape, plan, partial(_show, bar, place, len(runs), tape, name))
             found.add(here)

@@ -8,6 +8,8 @@ import hashlib
 import itertools
 import json
 import math
+import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +43,6 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     base: Params = Params()
     objective: Objective = "risk_averse"
     split: Annotated[float, Meta(gt=0, lt=1)] = 0.5
-    seed: Annotated[int, Meta(ge=0)] = 1
 
 
 class Set(NamedTuple):
@@ -72,8 +73,10 @@ class Grid:
         self._base: Record = tree.get("base", {})
         for key, values in self._file.grid.items():
             self._check_values(key, values)
+            if key in self._base:
+                self._source.refuse(("grid", key), f"{key} stands in base and in grid; keep it in one of the two")
         self.objective: Objective = self._file.objective
-        self.split, self.seed = self._file.split, self._file.seed
+        self.split = self._file.split
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -112,7 +115,7 @@ class Grid:
             self._source.refuse(("grid", key), f"grid.{key} is {kind_of(values)}; write a list of values, such as {key}: [VALUE, VALUE]")
         seen: list[str] = []
         for place, value in enumerate(values):
-            written = json.dumps(value, sort_keys=True)
+            written = json.dumps(_as_meant(value), sort_keys=True)
             if written in seen:
                 self._source.refuse(("grid", key, place), f"grid.{key} has {shown(value)} twice; name each value once")
             seen.append(written)
@@ -127,6 +130,15 @@ class Grid:
             told = Source(self._source.name, Params)
             told.lines = {(): line, (key,): line}
             told.explain(str(e), params)
+
+
+def _as_meant(value: object) -> object:
+    """Return a value with its numbers as floats: 3 and 3.0 are one."""
+    if isinstance(value, list):
+        return [_as_meant(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _as_meant(item) for key, item in value.items()}
+    return value + 0.0 if isinstance(value, int | float) and not isinstance(value, bool) else value  # -0.0 too becomes 0.0
 
 
 def named(values: Mapping[str, object]) -> str:
@@ -157,27 +169,36 @@ class Task:
     version: str = __version__
 
     def key(self, part: Part) -> str:
-        return "/".join((self.version, config.digest(self.run), self.recording.sha256, f"{self.split:g}", part))
+        return "/".join((self.version, config.digest(self.run), self.recording.sha256, repr(self.split), part))
 
 
 def recordings(paths: Iterable[str]) -> list[Recording]:
     """Return what lies at these paths, known by hash; nothing is decoded yet. Raises BadRecording."""
     found: dict[str, Recording] = {}
     for path in paths:
-        try:
-            with open(path, "rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError:
-            raise BadRecording(f"{path}: there is no such file") from None
-        except OSError as e:
-            raise BadRecording(f"{path}: cannot be read ({e.strerror})") from None
+        sha256 = _sha256(path)
         name = Path(path).name
         if sha256 in found:
-            raise BadRecording(
-                f"{found[sha256].name} and {name} are one recording, and counted twice it would look like more; name it once"
-            )
+            raise BadRecording(twice(found[sha256].name, name))
         found[sha256] = Recording(path=str(Path(path).absolute()), name=name, sha256=sha256)
     return list(found.values())
+
+
+def _sha256(path: str) -> str:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # asked before it is opened: a FIFO would keep us waiting
+            raise BadRecording(f"{path}: is no regular file, and a grid reads a recording many times; write it to a file first")
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise BadRecording(f"{path}: there is no such file") from None
+    except OSError as e:
+        raise BadRecording(f"{path}: cannot be read ({e.strerror})") from None
+
+
+def twice(one: str, other: str) -> str:
+    """Say that two names are of one recording."""
+    return f"{one} and {other} are one recording, and counted twice it would look like more; name it once"
 
 
 def tasks(sets: Sequence[Set], over: Sequence[Recording], split: float) -> list[Task]:

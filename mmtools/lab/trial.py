@@ -1,25 +1,24 @@
-"""One trial of a grid: a set on one recording, fitted on the first part of its time and judged on the second; and the lines kept of it.
+"""One trial of a grid: a set on one recording, fitted on the first part of its time and judged on the second.
 
 Each part is a run of its own that begins with all its capital and nothing held; books and signals of the second have heard the
-first, on which nobody quoted there. A worker calls `trial`; `replay --grid` keeps the lines and reads those of earlier calls.
+first, on which nobody quoted there. A worker calls `trial`, whose lines `trialfile` keeps; `replay --grid` calls `check` first.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from mmtools import __version__
 from mmtools.config import RunConfig
-from mmtools.errors import Misconfigured, Refused
-from mmtools.lab.sweep import PARTS, Part, Task
+from mmtools.errors import Misconfigured
+from mmtools.lab.sweep import Part, Record, Task
 from mmtools.runs.notation import iso
 from mmtools.runs.replay import replay
 from mmtools.runs.watcher import Watcher
-from mmtools.state import StateDir
 from mmtools.units import parse, text
 from mmtools.venues.recording import BadRecording
 from mmtools.venues.recording import read as read_recording
@@ -28,8 +27,6 @@ from mmtools.venues.venue import Row
 
 if TYPE_CHECKING:
     from mmtools.runs.engine import Engine
-
-Record = dict[str, Any]
 
 SCHEMA = "mmtools.trial/1"
 MINUTE_MS = 60_000
@@ -49,16 +46,35 @@ def trial(task: Task) -> list[Record]:
     return [_line(task, run, "fit", fit, None), _line(task, run, "judge", judge, fit)]
 
 
+def check(tasks: Iterable[Task]) -> None:
+    """Read every recording of these tasks once, so that a bad last one costs no grid its time. Raises BadRecording."""
+    for task in {task.recording.sha256: task for task in tasks}.values():
+        run = task.run
+        assert run.recording is not None
+        _cut_of(run.recording, run.markets, task.recording.sha256, task.split, run.duration_hours)
+
+
 @lru_cache(maxsize=1)
 def _parts(path: str, markets: tuple[str, ...], sha256: str, split: float, duration_hours: float | None) -> tuple[Tape, Tape]:
     """Return a recording cut in two. A worker keeps the last one: its next task is most likely about the same."""
+    return cut(*_cut_of(path, markets, sha256, split, duration_hours))
+
+
+def _cut_of(path: str, markets: tuple[str, ...], sha256: str, split: float, duration_hours: float | None) -> tuple[Tape, int, int]:
+    """Return a recording, the instant at which it is cut, and its last one."""
     tape = read_recording(Path(path), markets)
     if tape.sha256 != sha256:
         raise BadRecording(f"{path}: is another recording than the one that the grid was started over")
     last_ms = tape.last_ms
     if duration_hours is not None:
         last_ms = min(last_ms, tape.first_ms + round(duration_hours * 3_600_000))
-    return cut(tape, tape.first_ms + round(split * (last_ms - tape.first_ms)), last_ms)
+    at_ms = tape.first_ms + round(split * (last_ms - tape.first_ms))
+    if not tape.first_ms < at_ms < last_ms:
+        raise BadRecording(
+            f"{path}: cut at {split:g} of {(last_ms - tape.first_ms) / 1000:g} s, one part has no duration; "
+            "use a longer recording, or a `split` nearer the middle"
+        )
+    return tape, at_ms, last_ms
 
 
 def cut(tape: Tape, at_ms: int, last_ms: int) -> tuple[Tape, Tape]:
@@ -149,33 +165,3 @@ def _line(task: Task, run: RunConfig, part: Part, feed: Tape, before: Tape | Non
         "blocks": minutes.document(),
         "ledger_sha256": ran["ledger_sha256"],
     }
-
-
-# --- what is kept
-
-
-def kept(state: StateDir, name: str, tasks: Iterable[Task]) -> dict[str, Record]:
-    """Return the lines of a file that these tasks would write, by key: what is there need not run again.
-
-    Files concatenate, so a line may stand there twice. Raises Refused where one key has two results, Misconfigured where the
-    file holds something else than trials.
-    """
-    wanted = {task.key(part) for task in tasks for part in PARTS}
-    found: dict[str, Record] = {}
-    for number, line in enumerate(state.records(name), start=1):
-        if line.get("schema") != SCHEMA:
-            raise Misconfigured(f"{state.path(name)}: record {number} is no {SCHEMA}; name another file with --out")
-        key = line["key"]
-        if key not in wanted:
-            continue
-        if key in found and found[key]["ledger_sha256"] != line["ledger_sha256"]:
-            raise Refused(
-                f"{state.path(name)}: record {number} is another result of the trial {key} than the one before it; "
-                "the lines are of two programs that call themselves one version: delete the file and run the grid again"
-            )
-        found[key] = line
-    return found
-
-
-def is_done(task: Task, found: Mapping[str, Record]) -> bool:
-    return all(task.key(part) in found for part in PARTS)
