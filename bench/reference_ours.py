@@ -51,7 +51,7 @@ WINDOW = 1 << 16
 
 
 class Columns(Protocol):
-    """What is asked of a tape: the columns of one market, as venues.tapefile describes them."""
+    """What is asked of a tape: the columns of one market, as venues.tape describes them."""
 
     @property
     def times(self) -> "array[int]": ...
@@ -264,7 +264,7 @@ class Tape:
     """A tape file, loaded."""
 
     def __init__(self, path: str) -> None:
-        from mmtools.venues import tapefile
+        from mmtools.venues import tape as tapefile
 
         with open(path, "rb") as file:
             label, (self.times, self.codes, self.sizes) = tapefile.read(file)

@@ -21,7 +21,7 @@ from mmtools.trading.paper import PaperExchange
 from mmtools.trading.params import Params, QueueModel
 from mmtools.units import LOT, ONE, Price, Shares
 from mmtools.venues.recording import read
-from mmtools.venues.tapefile import Tape
+from mmtools.venues.tape import Tape
 from mmtools.venues.venue import Feed, Kind, Row
 
 S = 1000

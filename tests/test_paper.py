@@ -17,7 +17,7 @@ from mmtools.trading.params import Params, QueueModel
 from mmtools.trading.queue import UNKNOWN_QUEUE, Model, Pool, Queued, ahead_after_cancel
 from mmtools.trading.signals import MarketView
 from mmtools.units import ONE, Price, Shares, Usdc
-from mmtools.venues.tape import Decoder
+from mmtools.venues.decoder import Decoder
 from mmtools.venues.venue import Kind, Row
 
 S = 1000

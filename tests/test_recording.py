@@ -13,7 +13,7 @@ import pytest
 from mmtools.trading.market import FeeSchedule, Market, RewardTerms
 from mmtools.units import Price, Shares, Usdc
 from mmtools.venues.recording import BadRecording, read
-from mmtools.venues.tapefile import Tape
+from mmtools.venues.tape import Tape
 from mmtools.venues.venue import Kind
 
 RAIN: dict[str, Any] = {

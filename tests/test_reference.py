@@ -17,7 +17,7 @@ from worlds import market
 
 from bench.reference_ours import LOT, MOST_LOTS, play
 from mmtools.units import ONE
-from mmtools.venues.tapefile import Tape
+from mmtools.venues.tape import Tape
 from mmtools.venues.venue import Kind, Row
 
 START_MS = 1_700_000_000_400

@@ -14,7 +14,7 @@ from mmtools.trading.market import Market, Side, Why
 from mmtools.trading.signals import Decrease, MarketView
 from mmtools.units import ONE, Price, Shares
 from mmtools.venues import recording
-from mmtools.venues.tapefile import Tape
+from mmtools.venues.tape import Tape
 from mmtools.venues.venue import Kind
 
 T0 = 1_780_000_000_000

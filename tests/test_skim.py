@@ -25,7 +25,7 @@ from mmtools.trading.planner import Planner
 from mmtools.trading.signals import MarketView
 from mmtools.units import ONE
 from mmtools.venues import recording
-from mmtools.venues.tapefile import Tape
+from mmtools.venues.tape import Tape
 from mmtools.venues.venue import Feed, Kind, Row
 
 MINE = ("one", "two")

@@ -26,7 +26,7 @@ from mmtools.runs.engine import Engine
 from mmtools.runs.replay import replay
 from mmtools.runs.watcher import Watcher
 from mmtools.trading.params import Params
-from mmtools.venues.tapefile import Tape
+from mmtools.venues.tape import Tape
 from mmtools.venues.venue import Kind, Row
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from mmtools.config import News, Shock, Synthetic
 from mmtools.trading.market import Market, RewardTerms
 from mmtools.units import ONE, Price, Shares, Usdc, parse
+from mmtools.venues.decoder import Decoder
 from mmtools.venues.synthetic import FairValue, SyntheticFeed, exponential, normal
-from mmtools.venues.tape import Decoder
 from mmtools.venues.venue import Feed, Kind
 
 START_MS = 1_767_225_600_000

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mmtools.lab.sweep import Task
     from mmtools.state import StateDir
     from mmtools.trading.params import QueueModel
-    from mmtools.venues.tapefile import Tape
+    from mmtools.venues.tape import Tape
 
 MORE_MODELS: "tuple[QueueModel, ...]" = ("power", "power2", "power3", "log", "log2")
 """What calibrate can be asked for besides the three models that are always there. Here, because `--help` loads no library."""
@@ -276,7 +276,7 @@ def _found(runs: "list[RunConfig]", plan: "Plan") -> "tuple[Found, list[Source]]
     from mmtools.lab.calibrate import Found, calibrate
     from mmtools.lab.findings import Source
     from mmtools.runs import feeds
-    from mmtools.venues.tapefile import Tape
+    from mmtools.venues.tape import Tape
 
     found = Found()
     names: dict[str, str] = {}

@@ -22,7 +22,7 @@ from mmtools.runs.watcher import Watcher
 from mmtools.units import parse, text
 from mmtools.venues.recording import BadRecording
 from mmtools.venues.recording import read as read_recording
-from mmtools.venues.tapefile import Tape
+from mmtools.venues.tape import Tape
 from mmtools.venues.venue import Row
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from mmtools.trading.paper import NEVER, PaperExchange
 from mmtools.trading.params import Params
 from mmtools.trading.rewards import RewardEstimate, sample
 from mmtools.units import Price
-from mmtools.venues.tapefile import Tape
+from mmtools.venues.tape import Tape
 from mmtools.venues.venue import Feed, Kind
 
 MINUTE_MS = 60_000

@@ -9,7 +9,7 @@ from mmtools.runs.session import Outcome, head
 from mmtools.runs.skim import Skimmer
 from mmtools.runs.watcher import Watcher
 from mmtools.trading.paper import NEVER
-from mmtools.venues.tapefile import Tape
+from mmtools.venues.tape import Tape
 from mmtools.venues.venue import Feed
 
 

@@ -10,7 +10,7 @@ from itertools import chain
 from mmtools.runs.markets import Markets
 from mmtools.trading.paper import NEVER
 from mmtools.trading.signals import MarketView
-from mmtools.venues.tapefile import FIELD, NONE, WHOLE, Tape
+from mmtools.venues.tape import FIELD, NONE, WHOLE, Tape
 from mmtools.venues.venue import Kind
 
 _WHOLE = (Kind.BID | WHOLE, Kind.ASK | WHOLE)

@@ -1,7 +1,7 @@
 """Reading recordings of the market channel (schema "mmtools.recording/1"): a file of JSON lines, gzipped or not, into a `Tape`.
 
 The first line is the header: source, clock and markets. Every other line is `[received_ms, frame]`, the frame as the channel sent
-it. A file is read to its end, checksum and all, before anything is built on it. What frames mean is the business of `venues.tape`.
+it. A file is read to its end, checksum and all, before anything is built on it. What frames mean is the business of `venues.decoder`.
 """
 
 import difflib
@@ -19,9 +19,8 @@ from mmtools import units
 from mmtools.trading.market import TICKS, FeeSchedule, Market, RewardTerms
 from mmtools.trading.params import NotNegative
 from mmtools.units import Price, Shares, Usdc
-from mmtools.venues import tapefile
-from mmtools.venues.tape import BadFrame, Decoder, shown
-from mmtools.venues.tapefile import Tape
+from mmtools.venues.decoder import BadFrame, Decoder, shown
+from mmtools.venues.tape import Tape, keep, load
 from mmtools.venues.venue import Row
 
 SCHEMA = "mmtools.recording/1"
@@ -90,7 +89,7 @@ _decode_line = msgspec.json.Decoder(tuple[int, msgspec.Raw]).decode
 def read(path: Path, markets: Sequence[str] = ()) -> Tape:
     """Return a recording as a tape of the markets asked for by slug, in that order; of all of them when none is asked for.
 
-    It is compiled once: the tape is kept under the hash of the recording's bytes (`tapefile`), and used as long as they have it.
+    It is compiled once: the tape is kept under the hash of the recording's bytes (`tape`), and used as long as they have it.
     Raises BadRecording for whatever is wrong with the file, wherever in it, and for a market that it does not hold.
     """
     try:
@@ -112,7 +111,7 @@ def _kept(path: Path) -> Tape | None:
     with path.open("rb") as file:
         while chunk := file.read(_HASHED):
             sha256.update(chunk)
-    kept = tapefile.load(sha256.hexdigest())
+    kept = load(sha256.hexdigest())
     if kept is None:
         return None
     label, columns = kept
@@ -133,7 +132,7 @@ def _compiled(path: Path) -> Tape:
     tape = Tape(_markets(path, header.markets), clock=header.clock, source=header.source)
     _compile(path, lines, Decoder(tape.markets), tape)
     tape.sha256 = sha256.hexdigest()
-    tapefile.keep(tape, line.decode())
+    keep(tape, line.decode())
     return tape
 
 

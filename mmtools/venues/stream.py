@@ -1,7 +1,7 @@
 """The live market channel as a Feed: one public WebSocket, read in the thread of whoever iterates `rows()`.
 
 Here are connecting, subscribing, keeping alive, losing and finding again, and when a market is silent. How messages come out of the
-socket stands in `frames`; what they mean, in `tape`; whether a silent book is still true, in `restcheck`; what is done about a loss
+socket stands in `frames`; what they mean, in `decoder`; whether a silent book is still true, in `restcheck`; what is done about a loss
 is the engine's, the only caller. No secrets.
 """
 
@@ -21,7 +21,7 @@ from websocket import WebSocketException
 
 from mmtools.trading.market import Market
 from mmtools.units import ONE
-from mmtools.venues import restcheck, tape
+from mmtools.venues import decoder, restcheck
 from mmtools.venues.frames import FrameSocket
 from mmtools.venues.venue import Kind, Row
 
@@ -120,7 +120,7 @@ class LiveFeed:
         self._duration_ms = duration_ms
         self._rng = rng or Random()
         self._timing = timing or Timing()
-        self._decoder = tape.Decoder(self.markets)
+        self._decoder = decoder.Decoder(self.markets)
         self._watches = [_Watch() for _ in self.markets]
         self._checks: list[restcheck.Check] = []
         self._end_ms: float = math.inf
@@ -262,7 +262,7 @@ class LiveFeed:
         self.stats.messages += 1
         try:
             rows = self._decoder.rows(now, frame)
-        except tape.BadFrame:
+        except decoder.BadFrame:
             self.stats.errors["bad_frame"] += 1
             return []
         if frame[0] != _OBJECT:

@@ -20,7 +20,7 @@ from mmtools import units
 from mmtools.config import Synthetic
 from mmtools.trading.market import FeeSchedule, Market, Outcome, RewardTerms, Side, yes_side
 from mmtools.units import ONE, Price, Shares, Usdc
-from mmtools.venues.tape import Decoder
+from mmtools.venues.decoder import Decoder
 from mmtools.venues.venue import Row
 
 GENERATOR = "mmtools.synthetic/1"

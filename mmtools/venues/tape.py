@@ -1,321 +1,304 @@
-"""Wire frames of the market channel turned into rows (`Decoder`).
+"""A recording compiled: every row in three columns of integers (`Tape`), kept in the cache as a file, so that its JSON is parsed once.
 
-Only the form of frames and what they mean: no files, no sockets, no clock. What a row is stands in `venues.venue`. Called by
-`recording` (every frame of a file, once), by the live stream and by the synthetic market, so that all three speak one language.
+What rows mean stands in `venues.venue`, what frames mean in `venues.decoder`; here are only their packing and the file. Called by
+`recording`, which compiles, and by whoever replays: row by row (`rows`) or, for speed, the columns themselves. A tape file is no
+state: it can be made again from the recording whose hash is its name, and a damaged one is.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Literal, NoReturn
+import json
+import os
+import sys
+import zlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import time
+from typing import BinaryIO, Literal, Self
 
-import msgspec
-
-from mmtools import units
-from mmtools.trading.market import TICKS, Market
-from mmtools.units import ONE
+from mmtools.trading.market import Market
 from mmtools.venues.venue import Kind, Row
 
-_FRAME, _BID, _ASK, _END = Kind.FRAME, Kind.BID, Kind.ASK, Kind.END
-"""For the frames that nearly all are: a global is found in a quarter of the time that an attribute of a class takes."""
-
-MOST_SHARES = 1_000_000_000_000 * ONE
-"""A size above this is nonsense, and millions of times more would not fit a column."""
-
-
-class BadFrame(ValueError):
-    """A frame that is not what the market channel sends, or that speaks of what we do not know; one line that says what."""
-
-
-# The frames, as far as rows need them: what else a frame holds is skipped unread. Without gc: they hold no cycles.
-
-
-class Change(msgspec.Struct, gc=False):
-    asset_id: str
-    price: str
-    size: str
-    side: Literal["BUY", "SELL"]
-    best_bid: str | None = None
-    best_ask: str | None = None
-
-
-class Level(msgspec.Struct, gc=False):
-    price: str
-    size: str
-
-
-class Message(msgspec.Struct, gc=False, tag_field="event_type"):
-    """What all frames share: their kind, and the condition id of their market."""
-
-    market: str
-
-
-class PriceChange(Message, gc=False, tag="price_change"):
-    price_changes: list[Change]
-
-
-class Book(Message, gc=False, tag="book"):
-    asset_id: str
-    bids: list[Level]
-    asks: list[Level]
-    tick_size: str | None = None
-
-
-class Print(Message, gc=False, tag="last_trade_price"):
-    asset_id: str
-    price: str
-    size: str
-    side: Literal["BUY", "SELL"]
-
-
-class TickSizeChange(Message, gc=False, tag="tick_size_change"):
-    asset_id: str
-    new_tick_size: str
-
-
-class BestBidAsk(Message, gc=False, tag="best_bid_ask"):
-    asset_id: str
-
-
-class MarketResolved(Message, gc=False, tag="market_resolved"):
-    winning_asset_id: str
-
-
-class NewMarket(msgspec.Struct, gc=False, tag_field="event_type", tag="new_market"):
-    """Of every new market of the venue: never one of ours, so nothing of it is read."""
-
-
-AnyMessage = PriceChange | Book | Print | TickSizeChange | BestBidAsk | MarketResolved | NewMarket
-EVENTS = ("price_change", "book", "last_trade_price", "tick_size_change", "best_bid_ask", "market_resolved", "new_market")
-
-_decode = msgspec.json.Decoder(AnyMessage | list[AnyMessage]).decode
-
-
-class _Changes(msgspec.Struct, gc=False):
-    """A PriceChange whose kind stands behind all the rest, where the venue puts it: a tag would be looked for before anything is read."""
-
-    market: str
-    price_changes: list[Change]
-    event_type: Literal["price_change"]
-
-
-_CHANGES_END = b'"event_type":"price_change"}'
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_decode_changes = msgspec.json.Decoder(_Changes).decode
-
-
-_MILLIONTHS = (1_000_000, 100_000, 10_000, 1_000, 100, 10, 1)
-"""What the last digit stands for, by the number of decimals."""
-
-
-def _plain(text: str) -> int | None:
-    """Return what `units.parse` does of a text of the common kind, in a third of its time; None for any other.
-
-    On a busy feed one frame in four names a size that was never heard of before.
-    """
-    whole, point, fraction = text.partition(".")
-    digits = whole + fraction
-    if not (0 < len(whole) <= 15 and len(fraction) <= 6 and (fraction or not point) and digits.isdigit() and digits.isascii()):
-        return None
-    return int(digits) * _MILLIONTHS[len(fraction)]
-
-
-class _Amounts(dict[str, int]):
-    """Decimal text -> millionths from 0 to `most`. Most texts recur, and a dict that fills itself is faster than a cached call."""
-
-    def __init__(self, what: str, most: int) -> None:
-        self._what, self._most = what, most
-
-    def __missing__(self, text: str) -> int:
-        amount = _plain(text)
-        if amount is None:
-            try:
-                amount = units.parse(text)
-            except ValueError as e:
-                raise BadFrame(f"{self._what}: {shown(str(e))}") from None
-        if not 0 <= amount <= self._most:
-            raise BadFrame(f"{self._what} {shown(text)} is not between 0 and {units.text(self._most)}")
-        if len(self) >= 4_096:  # a live feed never ends
-            self.clear()
-        self[text] = amount
-        return amount
+FORMAT = "mmtools.tape/1"
+"""Another number whenever a recording would be compiled to other columns: a file of another format is not read. A test knows them."""
+WHOLE = 16
+"""Bit of a code. On a level: the row is a frame of its own. On a print: it stood on the NO token."""
+FIELD = 31
+"""Bits of a code that hold the kind and `WHOLE`; above them come the market's place and the price."""
+NONE = 0xFFFFF
+"""In place of a price: none was stated."""
+NARROW = 7
+"""Bits of a place; as many markets fit a code of 32 bits."""
+KEPT_S = 30 * 86_400
+"""A tape that nobody has used for so long is removed when another one is written."""
+MOST_BYTES = 2 << 30
+"""... and so are the longest unused of all that together are larger than this."""
+_BLOCK = 1 << 20
 
 
 @dataclass(slots=True)
-class _Known:
-    """A market that frames may speak of. `place` is -1 when its rows are not wanted; `tick` is the last one stated, 0 when lost."""
+class Tape:
+    """The rows of some markets in order of time: 20 bytes for a level change on both tokens or a print. Yields the same rows every time.
 
-    slug: str
-    yes: str
-    no: str
-    place: int
-    tick: int
+    `times`: ms UTC. `codes`: price << `shift` | place << 5 | `WHOLE` | kind, the price in millionths. `sizes`: the other number of the
+    row. A price_change of one level that states the touch of the frame before is one row with `WHOLE`, in place of FRAME, level and END;
+    a print is one row, in place of FRAME and print. All other rows stand for themselves.
+    """
 
-    def is_yes(self, asset_id: str) -> bool:
-        if asset_id == self.yes:
-            return True
-        if asset_id == self.no:
-            return False
-        raise self.stranger(asset_id)
+    markets: tuple[Market, ...]
+    clock: Literal["exchange", "receive"]
+    """Whose time the rows carry."""
+    source: str
+    sha256: str = ""
+    """Of the recording's bytes as they lie on the disk, in hex."""
+    first_ms: int = 0
+    last_ms: int = 0
+    clock_steps: int = 0
+    """How often the time stepped back, and was held at the last one."""
+    name: str = "recording"
+    shift: int = field(init=False)
+    times: "array[int]" = field(init=False, default_factory=lambda: array("q"), repr=False)
+    codes: "array[int]" = field(init=False, repr=False)
+    sizes: "array[int]" = field(init=False, default_factory=lambda: array("q"), repr=False)
+    _stated: list[tuple[int, int] | None] = field(init=False, repr=False, compare=False)
+    """The touch that each market's last frame stated."""
 
-    def stranger(self, asset_id: str) -> BadFrame:
-        return BadFrame(f"asset {shown(asset_id)} is not of market {self.slug}")
+    def __post_init__(self) -> None:
+        narrow = len(self.markets) <= 1 << NARROW
+        self.shift = 5 + (NARROW if narrow else 16)
+        self.codes = array("I" if narrow else "Q")
+        self._stated = [None] * len(self.markets)
 
+    def extend(self, rows: Iterable[Row]) -> None:
+        """Add rows at the end, whole frames; for whoever compiles the tape. ValueError for a print that no FRAME row announces."""
+        times, codes, sizes, shift = self.times, self.codes, self.sizes, self.shift
+        for ms, kind, place, a, b in rows:
+            at = place << 5
+            if kind == Kind.END:
+                stated, frame = (a, b), Kind.FRAME | at | 2 << shift
+                level = codes[-1] & FIELD if len(codes) > 1 else Kind.END
+                if stated == self._stated[place] and codes[-2] == frame and sizes[-2] == 0 and (level == Kind.BID or level == Kind.ASK):
+                    code, size = codes.pop(), sizes.pop()
+                    codes[-1], sizes[-1] = code | WHOLE, size
+                    del times[-1]
+                    continue
+                self._stated[place] = stated
+            elif kind == Kind.SOLD or kind == Kind.BOUGHT:
+                if not codes or codes[-1] != Kind.FRAME | at:
+                    raise ValueError("a print without its FRAME row")
+                codes[-1], sizes[-1] = kind | at | (WHOLE if sizes[-1] == 2 else 0) | a << shift, b
+                continue
+            times.append(ms)
+            codes.append(kind | at | (a if a >= 0 else NONE) << shift)
+            sizes.append(b)
 
-class _ByCondition(dict[str, _Known]):
-    """Condition id -> market."""
+    def fill(self, label: "Label", columns: "Columns") -> None:
+        """Take over the columns of a tape file, which is of these markets. ValueError for columns of another number of markets."""
+        if label.codes != self.codes.typecode:
+            raise ValueError("the codes are of another number of markets")
+        self.times, self.codes, self.sizes = columns
+        self.sha256, self.first_ms, self.last_ms, self.clock_steps = label.recording, label.first_ms, label.last_ms, label.clock_steps
 
-    def __missing__(self, condition_id: str) -> NoReturn:
-        raise BadFrame(f"frame of market {shown(condition_id)}, which is not among the known ones")
-
-
-class Decoder:
-    """Turns frames into rows. It remembers each market's tick and nothing else."""
-
-    def __init__(self, markets: Sequence[Market], *, only: Collection[str] | None = None) -> None:
-        """`markets`: all that frames may speak of; `only`: slugs of those whose rows are wanted (None: all), in the order of `markets`."""
-        self.markets = tuple(market for market in markets if only is None or market.slug in only)
-        places = {market.slug: place for place, market in enumerate(self.markets)}
-        known = ((m.condition_id, _Known(m.slug, m.yes_token, m.no_token, places.get(m.slug, -1), m.tick)) for m in markets)
-        self._known = _ByCondition(known)
-        self._prices = _Amounts("price", ONE)
-        self._sizes = _Amounts("size", MOST_SHARES)
-        self._asks = _Amounts("best_ask", MOST_SHARES)  # above 1 is one of the ways to say "none"
-
-    def rows(self, now_ms: int, frame: bytes | msgspec.Raw) -> list[Row]:
-        """Return the rows of one message of the channel: a JSON object, or an array of them. Raises BadFrame, and then no row counts."""
-        if type(frame) is not bytes:
-            frame = bytes(frame)
-        if frame.endswith(_CHANGES_END):
-            try:
-                changes = _decode_changes(frame)
-            except _UNREADABLE:
-                pass  # what is wrong with it is said below
+    def rows(self) -> Iterator[Row]:
+        shift, mask = self.shift, (1 << self.shift - 5) - 1
+        stated: list[tuple[int, int]] = [(-1, -1)] * len(self.markets)
+        for ms, code, size in zip(self.times, self.codes, self.sizes, strict=True):
+            kind, place, a = code & 15, code >> 5 & mask, code >> shift
+            if kind == Kind.BID or kind == Kind.ASK:
+                if not code & WHOLE:
+                    yield (ms, kind, place, a, size)
+                    continue
+                yield (ms, Kind.FRAME, place, 2, 0)
+                yield (ms, kind, place, a, size)
+                yield (ms, Kind.END, place, *stated[place])
+            elif kind == Kind.SOLD or kind == Kind.BOUGHT:
+                yield (ms, Kind.FRAME, place, 0, 2 if code & WHOLE else 0)
+                yield (ms, kind, place, a, size)
+            elif kind == Kind.END:
+                stated[place] = (-1 if a == NONE else a, size)
+                yield (ms, kind, place, *stated[place])
             else:
-                return self._changes(now_ms, changes.price_changes, self._known[changes.market])
+                yield (ms, kind, place, a, size)
+
+    def of(self, markets: Sequence[Market]) -> "Tape":
+        """Return the rows of some of the markets, in that order of places; this one itself when those are all."""
+        if tuple(markets) == self.markets:
+            return self
+        place_of = {market: place for place, market in enumerate(self.markets)}
+        chosen = {place_of[market]: place for place, market in enumerate(markets)}
+        part = replace(self, markets=tuple(markets))
+        part.extend((ms, kind, chosen[place], a, b) for ms, kind, place, a, b in self.rows() if place in chosen)
+        return part
+
+    @property
+    def frames(self) -> int:
+        """Frames of the wanted markets; an array of several counts each."""
+        frames = (Kind.FRAME, Kind.BID | WHOLE, Kind.ASK | WHOLE, Kind.SOLD, Kind.BOUGHT, Kind.SOLD | WHOLE, Kind.BOUGHT | WHOLE)
+        return sum(code & FIELD in frames for code in self.codes)
+
+    @property
+    def has_books(self) -> bool:
+        """Whether any full book of a YES token is on the tape; without one a book must be built from changes."""
+        return any(code & FIELD == Kind.BOOK for code in self.codes)
+
+
+# ---- the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """What a tape file says of itself before its columns."""
+
+    recording: str
+    """SHA-256 of the recording."""
+    header: str
+    """The recording's own first line, which names its markets."""
+    rows: int
+    codes: str
+    """Type code of that column: "I" or "Q"."""
+    first_ms: int
+    last_ms: int
+    clock_steps: int
+    byteorder: str = sys.byteorder
+    format: str = FORMAT
+
+    @classmethod
+    def read(cls, told: bytes) -> Self:
+        """Raise ValueError for what is no label of this format and machine."""
         try:
-            messages = _decode(frame)
-        except _UNREADABLE as e:
-            raise BadFrame(_what_is_wrong(frame, e)) from None
-        rows: list[Row] = []
-        try:
-            for message in messages if isinstance(messages, list) else (messages,):
-                self._turn(now_ms, message, rows)
-        except BadFrame:
-            for _, kind, place, _, _ in rows:
-                if kind == Kind.TICK:  # nobody will hear of it: whoever states it next must be heard
-                    self._known[self.markets[place].condition_id].tick = 0
-            raise
-        return rows
+            label = cls(**json.loads(told))
+        except (ValueError, TypeError, RecursionError) as e:
+            raise ValueError("no label of a tape") from e
+        if (label.format, label.byteorder) != (FORMAT, sys.byteorder):
+            raise ValueError("a tape of another format or machine")
+        return label
 
-    def _turn(self, now: int, message: AnyMessage, rows: list[Row]) -> None:
-        if isinstance(message, NewMarket):
-            return
-        if isinstance(message, MarketResolved | BestBidAsk) and message.market not in self._known:
-            return  # sent of more markets than were subscribed
-        known = self._known[message.market]
-        if known.place < 0:
-            return
-        if isinstance(message, PriceChange):
-            rows += self._changes(now, message.price_changes, known)
-        elif isinstance(message, Book):
-            self._book(now, message, known, rows)
-        elif isinstance(message, Print):
-            self._print(now, message, known, rows)
-        elif isinstance(message, TickSizeChange):
-            known.is_yes(message.asset_id)
-            rows.append((now, Kind.FRAME, known.place, 0, 0))
-            self._tick(now, message.new_tick_size, known, rows)
-        elif isinstance(message, MarketResolved):
-            rows.append((now, Kind.FRAME, known.place, 0, 0))
-            rows.append((now, Kind.RESOLVED, known.place, ONE if known.is_yes(message.winning_asset_id) else 0, 0))
-        else:
-            known.is_yes(message.asset_id)
-            rows.append((now, Kind.FRAME, known.place, 0, 0))
-
-    def _changes(self, now: int, changes: list[Change], known: _Known) -> list[Row]:
-        if known.place < 0:
-            return []
-        place, yes, no, prices, sizes = known.place, known.yes, known.no, self._prices, self._sizes
-        rows: list[Row] = [(now, _FRAME, place, len(changes), 0)]
-        last: Change | None = None
-        last_is_yes = False
-        for change in changes:
-            price, size, asset = prices[change.price], sizes[change.size], change.asset_id
-            if asset == yes:
-                rows.append((now, _BID if change.side == "BUY" else _ASK, place, price, size))
-                last, last_is_yes = change, True
-            elif asset != no:
-                raise known.stranger(asset)
-            elif not last_is_yes:
-                last = change
-        if last is None:
-            bid = ask = -1
-        else:
-            bid = prices[last.best_bid] if last.best_bid else -1
-            ask = self._asks[last.best_ask] if last.best_ask else -1
-            if ask == 0 or ask > ONE:  # an empty side
-                ask = ONE
-            if not last_is_yes:
-                bid, ask = (-1 if ask < 0 else ONE - ask), (-1 if bid < 0 else ONE - bid)
-        rows.append((now, _END, place, bid, ask))
-        return rows
-
-    def _book(self, now: int, message: Book, known: _Known, rows: list[Row]) -> None:
-        place = known.place
-        rows.append((now, Kind.FRAME, place, 0, 1))
-        bids, asks = self._levels(message.bids), self._levels(message.asks)
-        if not known.is_yes(message.asset_id):
-            return
-        if message.tick_size is not None:
-            self._tick(now, message.tick_size, known, rows)
-        rows.append((now, Kind.BOOK, place, 0, 0))
-        rows.extend((now, Kind.BID, place, price, size) for price, size in bids.items() if size)
-        rows.extend((now, Kind.ASK, place, price, size) for price, size in asks.items() if size)
-        rows.append((now, Kind.END, place, -1, -1))
-
-    def _levels(self, levels: list[Level]) -> dict[int, int]:
-        prices, sizes = self._prices, self._sizes
-        return {prices[level.price]: sizes[level.size] for level in levels}
-
-    def _print(self, now: int, message: Print, known: _Known, rows: list[Row]) -> None:
-        price, size, bought = self._prices[message.price], self._sizes[message.size], message.side == "BUY"
-        yes = known.is_yes(message.asset_id)
-        if not yes:
-            price, bought = ONE - price, not bought
-        rows.append((now, Kind.FRAME, known.place, 0, 0 if yes or not size else 2))
-        if size:
-            rows.append((now, Kind.BOUGHT if bought else Kind.SOLD, known.place, price, size))
-
-    def _tick(self, now: int, text: str, known: _Known, rows: list[Row]) -> None:
-        """Add a Kind.TICK row when the tick is another one than known: a change is sent once for each token, but happens once."""
-        tick = self._prices[text]
-        if tick not in TICKS:
-            raise BadFrame(f"tick {shown(text)} is none of the venue's: {', '.join(units.text(t) for t in TICKS)}")
-        if tick != known.tick:
-            known.tick = tick
-            rows.append((now, Kind.TICK, known.place, tick, 0))
+    def told(self) -> bytes:
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
 
 
-def shown(text: str) -> str:
-    """Return foreign text fit for one line of a message: nothing unprintable, nothing endless."""
-    plain = "".join(char if char.isprintable() else "?" for char in text[:90])
-    return plain if len(text) <= 90 else f"{plain}..."
+Columns = tuple["array[int]", "array[int]", "array[int]"]
 
 
-def _what_is_wrong(frame: bytes | msgspec.Raw, error: Exception) -> str:
-    """Return what keeps a frame from being one of ours; slow, for frames that were refused."""
+def folder() -> Path | None:
+    """Return where tapes are kept: `$XDG_CACHE_HOME/mmtools/tapes`, else under `~/.cache`; None for a user without a home."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # as the specification of these folders asks
+        home = os.environ.get("HOME", "")
+        if not os.path.isabs(home):
+            return None
+        base = os.path.join(home, ".cache")
+    return Path(base, "mmtools", "tapes")
+
+
+def load(recording: str) -> tuple[Label, Columns] | None:
+    """Return the tape that is kept of the recording with this hash; None when there is none that is whole."""
+    place = folder()
+    if place is None:
+        return None
+    path = place / f"{recording}.tape"
     try:
-        messages = msgspec.json.decode(frame)
-    except _UNREADABLE:
-        return "not JSON" if not isinstance(error, RecursionError) else "JSON nested too deep"
-    for message in messages if isinstance(messages, list) else [messages]:
-        if not isinstance(message, dict):
-            return "not a frame: neither a JSON object nor an array of them"
-        event = message.get("event_type")
-        if "changes" in message or (event == "price_change" and "price_changes" not in message and "price" in message):
-            return "frame in the form before 2025-09-15 (`price_change` without `price_changes`)"
-        if event is None:
-            return "frame without `event_type`"
-        if event not in EVENTS:
-            return f"unknown event type {shown(str(event))}"
-    return shown(str(error))
+        with path.open("rb") as file:
+            label, columns = read(file)
+    except (OSError, ValueError):
+        return None
+    with suppress(OSError):  # it is used: not one of those to be removed
+        os.utime(path)
+    return (label, columns) if label.recording == recording else None
+
+
+def read(file: BinaryIO) -> tuple[Label, Columns]:
+    """Read a tape file from its beginning: a checksum of all the rest and the label on one line, then the columns.
+
+    Raises ValueError for one that is cut, damaged or foreign, OSError as the system does.
+    """
+    line = file.readline()
+    checksum, _, told = line.rstrip(b"\n").partition(b" ")
+    label = Label.read(told)
+    columns = _blank(label, os.fstat(file.fileno()).st_size - len(line))
+    crc32 = zlib.crc32(told)
+    for column in columns:
+        view = memoryview(column).cast("B")
+        for at in range(0, len(view), _BLOCK):
+            part = view[at : at + _BLOCK]
+            if file.readinto(part) != len(part):  # type: ignore[attr-defined]
+                raise ValueError("the tape is cut short")
+            crc32 = zlib.crc32(part, crc32)
+    if checksum != _shown(crc32):
+        raise ValueError("the tape is damaged")
+    return label, columns
+
+
+def keep(tape: Tape, header: str) -> None:
+    """Keep the tape of a whole recording for the next time. What the disk has against it is no reason to fail: it is made again then."""
+    place = folder()
+    if place is None:
+        return
+    with suppress(OSError):
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _forget_old(place)
+        _replace(place / f"{tape.sha256}.tape", lambda file: _write(file, tape, header))
+
+
+def _write(file: BinaryIO, tape: Tape, header: str) -> None:
+    label = Label(
+        recording=tape.sha256,
+        header=header,
+        rows=len(tape.times),
+        codes=tape.codes.typecode,
+        first_ms=tape.first_ms,
+        last_ms=tape.last_ms,
+        clock_steps=tape.clock_steps,
+    )
+    told = label.told()
+    crc32 = zlib.crc32(told)
+    for column in (tape.times, tape.codes, tape.sizes):
+        crc32 = zlib.crc32(column, crc32)
+    file.write(b"%s %s\n" % (_shown(crc32), told))
+    for column in (tape.times, tape.codes, tape.sizes):
+        column.tofile(file)
+
+
+def _shown(crc32: int) -> bytes:
+    return b"%08x" % crc32
+
+
+def _replace(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Write a file of this name whole or not at all."""
+    import tempfile
+
+    descriptor, begun = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "wb") as file:
+            write(file)
+        os.replace(begun, path)
+    except BaseException:
+        os.unlink(begun)
+        raise
+
+
+def _forget_old(place: Path) -> None:
+    """Remove tapes that nobody has used for long, and the longest unused of the others while they take too much room."""
+    found: list[tuple[float, int, Path]] = []
+    for path in (*place.glob("*.tape"), *place.glob(".*.tape.*")):
+        with suppress(OSError):
+            told = path.stat()
+            found.append((told.st_mtime, told.st_size, path))
+    room, before = MOST_BYTES, time() - KEPT_S
+    for used_s, size, path in sorted(found, reverse=True):
+        room -= size
+        if used_s < before or room < 0:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _blank(label: Label, size: int) -> Columns:
+    """Return columns to be filled, in all of so many bytes."""
+    if label.codes not in ("I", "Q"):
+        raise ValueError("no column of a tape")
+    ones = (array("q", [0]), array(label.codes, [0]), array("q", [0]))
+    if label.rows * sum(column.itemsize for column in ones) != size:
+        raise ValueError("the tape is cut short, or longer than it says")
+    times, codes, sizes = (column * label.rows for column in ones)
+    return times, codes, sizes

@@ -2,7 +2,7 @@
 
 A wire frame becomes: FRAME, then its level or print rows in YES terms, then END when it changed the book. Level rows of
 the NO token are mirrors and are dropped (their frames still count and still prove that the feed lives); prints are not
-mirrors and are turned. `runs.engine` is the only reader; `venues.tape` compiles frames to rows.
+mirrors and are turned. `runs.engine` is the only reader; `venues.decoder` turns frames to rows.
 """
 
 from collections.abc import Iterator
