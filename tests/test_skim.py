@@ -113,6 +113,8 @@ class Street:
         if whim < 0.05:
             return -1, -1
         view = self.markets.views[place]
+        if whim < 0.07:
+            return 45 * CENT + 1, view.book.best_ask * view.book.tick  # on no grid of the venue
         bids, asks = list(view.book.bids), list(view.book.asks)
         at = level[3] // view.book.tick
         (bids if level[1] == Kind.BID else asks)[at] = level[4]
@@ -170,10 +172,19 @@ PARAMS = st.fixed_dictionaries(
 )
 
 
+OTHER_ARRIVES = {
+    "queue_model": "risk-averse", "model": "avellaneda-stoikov", "fair_value": "weighted-mid", "trade_side": "unknown", "num_levels": 2,
+    "explain_ms": 0, "quote_interval_s": 2.0, "reprice_after": 2,
+}  # fmt: skip
+
+
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 10**6), steps=st.integers(1, 400), params=PARAMS, minutes=st.sampled_from([None, 0.2]))
 @example(seed=7, steps=400, params={"bracket": True, "latency_ms": 20}, minutes=None)
 @example(seed=8, steps=400, params={"latency_ms": 0, "bracket": True}, minutes=None)
+# An order of another maker of the bracket arrives where the run's own maker has nothing due; and a stated touch that is on no grid.
+@example(seed=949394817, steps=900, params=OTHER_ARRIVES, minutes=None)
+@example(seed=339992021, steps=400, params={"fair_value": "micro-price", "trade_side": "flipped", "num_levels": 3}, minutes=None)
 def test_a_skimmed_tape_is_the_run_that_takes_every_row(seed: int, steps: int, params: dict[str, Any], minutes: float | None) -> None:
     assert_same(street(seed, steps), Params(**{**SMALL, **params}), None if minutes is None else round(minutes * 60_000))
 
