@@ -142,32 +142,32 @@ def _sweep(
         recordings = sweep.recordings(paths)
         tasks = sweep.tasks(sets, recordings, grid.split)
         found = trialfile.kept(file.path, tasks)
-        todo = [task for task in sweep.share(tasks, number, shards) if not trialfile.is_done(task, found)]
-        if todo and out is not None:
+        missing = [task for task in sweep.share(tasks, number, shards) if not trialfile.is_done(task, found)]
+        if missing and out is not None:
             trialfile.check_writable(out)
-        _run_trials(todo, file, found, jobs, scheduler)
+        _run_trials(missing, file, found, jobs, scheduler)
     except (BadRecording, trialfile.BadFile) as e:
         raise feeds.BadRequest(str(e)) from e
     document = ranking.document(grid, sets, recordings, tasks, found)
     return cli.Report(document=document, text=partial(ranking.table, document, file=str(file.path)))
 
 
-def _run_trials(todo: "list[Task]", file: "_File", found: dict[str, dict[str, Any]], jobs: int | None, scheduler: str | None) -> None:
+def _run_trials(missing: "list[Task]", file: "_File", found: dict[str, dict[str, Any]], jobs: int | None, scheduler: str | None) -> None:
     """Run trials, and keep the lines of each as soon as it is finished. Raises BadRecording, before the first one if it can."""
     from mmtools.lab import pool
     from mmtools.lab.trial import check, trial
 
     with _terminated_as_interrupted(), cli.progress("replay --grid") as bar:
         bar.update(0, "reading")
-        check(todo)
-        bar.update(0, f"{len(todo)} trials")
-        results = pool.processes(trial, todo, jobs or pool.cores()) if scheduler is None else pool.cluster(trial, todo, scheduler)
+        check(missing)
+        bar.update(0, f"{len(missing)} trials")
+        results = pool.processes(trial, missing, jobs or pool.cores()) if scheduler is None else pool.cluster(trial, missing, scheduler)
         with closing(results):
             for done, lines in enumerate(results, start=1):
                 for line in lines:
                     file.state.append(file.name, line)
                     found[line["key"]] = line
-                bar.update(done / len(todo), f"{done} of {len(todo)} trials")
+                bar.update(done / len(missing), f"{done} of {len(missing)} trials")
 
 
 def _shard(text: str | None) -> tuple[int, int]:

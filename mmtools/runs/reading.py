@@ -45,10 +45,10 @@ def fold_of(state: StateDir, run_id: str) -> "Fold":
     return fold
 
 
-def fold_in(fold: "Fold", state: StateDir, name: str, what: str, todo: str) -> None:
-    """Add every record of a file. Raises Refused at one that does not follow; what: names it, with {} for its line."""
+def fold_in(fold: "Fold", state: StateDir, name: str, what: str, remedy: str) -> None:
+    """Add every record of a file. Raises Refused at one that does not follow; what: names it, with {} for its line; remedy: what to do."""
     for number, record in enumerate(state.records(name), start=1):
         try:
             fold.add(record)
         except (LookupError, ValueError, TypeError, AttributeError) as e:  # whatever a hand-made record can lack or contradict
-            raise Refused(f"{what.format(number)} does not follow from those before it; {state.path(name)}: {todo}") from e
+            raise Refused(f"{what.format(number)} does not follow from those before it; {state.path(name)}: {remedy}") from e

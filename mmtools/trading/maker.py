@@ -246,8 +246,7 @@ class Maker:
     def _look_at_regime(self, desk: Desk, now_ms: int) -> list[ev.Action]:
         before = desk.watch.stance
         halted = None if self.latched is None else self.latched.value
-        exit_cause = self._exit_cause(desk, now_ms) if self.reduce_only or desk.market.end_ms is not None else None
-        if not desk.watch.look(desk.view, now_ms, halted=halted, exit_cause=exit_cause):
+        if not desk.watch.look(desk.view, now_ms, halted=halted, exit_cause=self._exit_cause(desk, now_ms)):
             return []
         return [ev.RegimeChanged(desk.place, before, desk.watch.stance)]
 
@@ -296,9 +295,6 @@ class Maker:
         passes it on to the next.
         """
         carried = mine = 0
-        if len(self.desks) == 1:
-            mine = self.account.cash if desk.open and self.account.cash >= desk.market.min_size else 0
-            return Usdc(min(mine, self.account.free + self.account.resting_buys(desk.place)))
         sharing = [other for other in self.desks if other.open]
         for other in sharing:
             share = self.account.cash // len(sharing) + carried
