@@ -9,6 +9,7 @@ import errno
 import gc
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -93,6 +94,7 @@ class Command(click.Command):
         return option
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:
+        signal.signal(signal.SIGTERM, _interrupt)
         code = run(self, sys.argv[1:] if args is None else args)
         # On its way out the interpreter looks for garbage in all that was loaded, several times: a tenth of a short command.
         gc.freeze()
@@ -138,6 +140,17 @@ def _made(function: Callable[..., Report | None], name: str, example: str, exits
     )
 
 
+def _interrupt(*_: object) -> NoReturn:
+    """End as Ctrl-C does: what is half done is put in order, and the reason is said."""
+    raise KeyboardInterrupt
+
+
+def _speak_last() -> None:
+    """Let no SIGTERM come between the last words and the end: there would be two documents, or half of one."""
+    if signal.getsignal(signal.SIGTERM) is _interrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def _print_help(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
         _write(sys.stdout, ctx.get_help() + "\n")
@@ -166,6 +179,7 @@ def run(command: Command, args: Sequence[str]) -> int:
     try:
         return _run(command, name, args)
     except (Exception, KeyboardInterrupt) as error:
+        _speak_last()
         failure = _explain(error, name)
         if failure.kind == "bug":
             import traceback
@@ -191,6 +205,7 @@ def _run(command: Command, name: str, args: Sequence[str]) -> int:
     report, as_json = outcome
     if report is None:
         return 0
+    _speak_last()
     if as_json:
         _write(sys.stdout, to_json(report.document).decode() + "\n")
     else:

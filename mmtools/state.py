@@ -177,12 +177,12 @@ class StateDir:
 
     # locks
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    def lock(self, name: str, wait_s: float = GRACE_S) -> AbstractContextManager[None]:
         """Hold a lock; its file stays in `locks/` for good, the kernel's lock on it goes with the process, and no child inherits it.
 
-        Raises TryLater when it is held, by another process or by this one.
+        Raises TryLater when it is held for all of `wait_s`, by another process or by this one.
         """
-        return self._holding(name, GRACE_S, f"{name} is running: its lock is held; wait for it to end, or stop it, and run again")
+        return self._holding(name, wait_s, f"{name} is running: its lock is held; wait for it to end, or stop it, and run again")
 
     def is_locked(self, name: str) -> bool:
         """Return whether anyone holds the lock, without creating its file."""

@@ -1,7 +1,7 @@
 """A YAML file as plain values with the line of each, and what a struct refuses in it, in words that point there.
 
 Stricter than YAML: no aliases or tags, no key twice, no number that nobody means. It does not know what the values are for;
-`config` is its only caller. yaml is imported when a file is parsed.
+`config` (runs) and `ops.settings` call it. yaml is imported when a file is parsed.
 """
 
 import json
@@ -55,18 +55,19 @@ def plain_value(text: str) -> object:
     return int(text) if _INT.fullmatch(text) else float(text)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, what: str = "run config", model: str = "configs/paper.yaml") -> str:
+    """Return the text of a config. what, model: what it is called, and one to look at. Raises Misconfigured when it cannot be read."""
     try:
         with open(path, "rb") as file:
             raw = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
-        _refuse(f"{path}: no such file; name a run config, such as configs/paper.yaml")
+        _refuse(f"{path}: no such file; name a {what}, such as {model}")
     except IsADirectoryError:
-        _refuse(f"{path}: a folder; name a run config in it")
+        _refuse(f"{path}: a folder; name a {what} in it")
     except OSError as e:
-        _refuse(f"{path}: cannot be read ({e.strerror}); make it readable, or name another run config")
+        _refuse(f"{path}: cannot be read ({e.strerror}); make it readable, or name another {what}")
     if len(raw) > _MOST_BYTES:
-        _refuse(f"{path}: larger than 1 MB, so no run config; name another file")
+        _refuse(f"{path}: larger than 1 MB, so no {what}; name another file")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
@@ -81,10 +82,11 @@ def _refuse(message: str) -> NoReturn:
 class Source:
     """One YAML file: its plain values, the line of each, and refusals that point there."""
 
-    def __init__(self, name: str, root: type[msgspec.Struct]) -> None:
-        """root: the struct that the whole file becomes."""
+    def __init__(self, name: str, root: type[msgspec.Struct], model: str = "configs/paper.yaml") -> None:
+        """root: the struct that the whole file becomes. model: a file that names every key."""
         self.name = name
         self.root = root
+        self.model = model
         self.lines: dict[At, int] = {(): 1}
 
     def refuse(self, at: At, why: str) -> NoReturn:
@@ -128,7 +130,7 @@ class Source:
 
         self.lines.setdefault(at, _line(event))
         if len(at) > _DEEPEST:
-            self._refuse_event(event, f"nested deeper than {_DEEPEST} levels; a run config needs three")
+            self._refuse_event(event, f"nested deeper than {_DEEPEST} levels; none is needed so deep")
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event)
         if isinstance(event, yaml.AliasEvent):
@@ -150,7 +152,7 @@ class Source:
             if not isinstance(key, yaml.ScalarEvent):
                 self._refuse_event(key, "a list or a mapping as a key; write `key: value`")
             if not _KEY.fullmatch(key.value) and at[:1] != ("changes_from_parent",):
-                self._refuse_event(key, f"{shown(key.value)} is no key; a key is one word, as in configs/paper.yaml")
+                self._refuse_event(key, f"{shown(key.value)} is no key; a key is one word, as in {self.model}")
             here, name = (*at, key.value), _dotted((*at, key.value))
             if key.value in mapping:
                 self._refuse_event(key, f"{name} stands here and on line {self.lines[here]}; keep one of them")
@@ -177,7 +179,9 @@ class Source:
             at += _steps("." + named[1])
             self.refuse(at, f"{_dotted(at)}: {found[1][named.end() :]}")
         if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", found[1], re.DOTALL):
-            self.refuse((*at, unknown[1]), f"unknown key {_dotted((*at, unknown[1]))}; {_suggestion(self.root, at, unknown[1])}")
+            self.refuse(
+                (*at, unknown[1]), f"unknown key {_dotted((*at, unknown[1]))}; {_suggestion(self.root, at, unknown[1], self.model)}"
+            )
         if missing := re.fullmatch(r"Object missing required field `(.*)`", found[1]):
             self.refuse(at, f"{_dotted(at)} has no {missing[1]}; add `{missing[1]}: VALUE`")
         value: Any = tree
@@ -209,7 +213,7 @@ def kind_of(value: object) -> str:
     return "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else f"only {shown(value)}"
 
 
-def _suggestion(root: type[msgspec.Struct], at: At, key: str) -> str:
+def _suggestion(root: type[msgspec.Struct], at: At, key: str, model: str) -> str:
     """Say what a person who wrote an unknown key may have meant, and where it belongs."""
     import difflib
 
@@ -225,7 +229,7 @@ def _suggestion(root: type[msgspec.Struct], at: At, key: str) -> str:
             return f"did you mean {near[0]}, {f'under {name}' if name else 'at the top level'}?"
     if len(here) < 8:
         return f"the keys here are {', '.join(here)}"
-    return "configs/paper.yaml names every key"
+    return f"{model} names every key"
 
 
 def _keys(struct: Any) -> list[str]:

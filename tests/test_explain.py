@@ -12,9 +12,10 @@ from small_runs import Runner, runner_of_the_game
 from tapes import Ran, ran, tapes
 
 from mmtools.config import Synthetic
+from mmtools.moments import iso
 from mmtools.runs import explain
 from mmtools.runs.explain import MEANINGS, NotThere
-from mmtools.runs.notation import NEUTRAL, iso
+from mmtools.runs.notation import NEUTRAL
 from mmtools.trading.market import Why
 from mmtools.trading.params import Model, Params
 from mmtools.units import parse

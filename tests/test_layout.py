@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ERRORS_AND_UNITS = frozenset({"errors", "units"})
-GROUND = frozenset({"state", "config", "yamlfile", "cli", "outbox"})
+GROUND = frozenset({"state", "config", "yamlfile", "cli", "outbox", "restarts", "moments"})
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "units": frozenset(),

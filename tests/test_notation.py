@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mmtools import moments
 from mmtools.runs import notation
 
 WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=0x24F, exclude_categories=["Cc", "Cf", "Zs"]), max_size=12)
@@ -58,7 +59,7 @@ def test_a_cell_too_few_or_too_many_is_an_error_not_a_crooked_table(rows: list[l
 
 
 def test_a_time_has_its_milliseconds_and_its_zone() -> None:
-    assert notation.iso(1_780_833_600_007) == "2026-06-07T12:00:00.007Z"
+    assert moments.iso(1_780_833_600_007) == "2026-06-07T12:00:00.007Z"
 
 
 def test_an_amount_nobody_knows_is_none_and_zero_is_not() -> None:

@@ -16,7 +16,7 @@ from mmtools import __version__
 from mmtools.config import RunConfig
 from mmtools.errors import Misconfigured
 from mmtools.lab.sweep import Part, Record, Task
-from mmtools.runs.notation import iso
+from mmtools.moments import iso
 from mmtools.runs.replay import replay
 from mmtools.runs.watcher import Watcher
 from mmtools.units import parse, text

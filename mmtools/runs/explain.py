@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmtools.moments import iso
 from mmtools.runs.journal import Record
-from mmtools.runs.notation import NEUTRAL, iso
+from mmtools.runs.notation import NEUTRAL
 
 SCHEMA = "mmtools.explain/1"
 

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from mmtools.moments import iso
 from mmtools.runs.engine import Engine
 from mmtools.runs.journal import Record
-from mmtools.runs.notation import iso, maybe_text
+from mmtools.runs.notation import maybe_text
 from mmtools.runs.records import average_entry, bps, features, kill_switch_state, market_context
 from mmtools.state import StateDir
 from mmtools.trading.desk import Desk

@@ -1,10 +1,9 @@
-"""Notation: how times, amounts, what goes without saying, and tables are written in journals, documents and results.
+"""Notation: how amounts, what goes without saying, and tables are written in journals, documents and results.
 
 Apart from `records`, which knows the maker and all its events: whoever reads a run writes the same way without loading them.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from mmtools.units import text
 
@@ -18,11 +17,6 @@ NEUTRAL = {
     "concession_ticks": 0,
 }
 """What a decision leaves out: adjustments that changed nothing. There are thousands of decisions an hour."""
-
-
-def iso(at_ms: int) -> str:
-    """Return a time as ISO 8601 UTC with milliseconds."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def maybe_text(amount: int | None) -> str | None:

@@ -5,8 +5,9 @@ Called by the engine; `journal.Fold` reads the same records back. docs/state-fil
 
 from dataclasses import asdict
 
+from mmtools.moments import iso
 from mmtools.runs.journal import Record
-from mmtools.runs.notation import NEUTRAL, iso, maybe_text
+from mmtools.runs.notation import NEUTRAL, maybe_text
 from mmtools.trading import events as ev
 from mmtools.trading.ledger import Account
 from mmtools.trading.maker import Maker

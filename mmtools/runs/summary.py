@@ -5,9 +5,10 @@ Called when a run ends and by `report`; it computes nothing that the journal doe
 
 from typing import Any
 
+from mmtools.moments import iso
 from mmtools.runs import notation
 from mmtools.runs.fold import Fold
-from mmtools.runs.notation import iso, maybe_text
+from mmtools.runs.notation import maybe_text
 from mmtools.runs.verdict import verdict
 from mmtools.trading.ledger import Figures
 from mmtools.trading.markouts import HORIZONS_S
