@@ -94,8 +94,11 @@ class Command(click.Command):
         return option
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:
-        signal.signal(signal.SIGTERM, _interrupt)
-        code = run(self, sys.argv[1:] if args is None else args)
+        before = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            code = run(self, sys.argv[1:] if args is None else args)
+        finally:
+            signal.signal(signal.SIGTERM, before)
         # On its way out the interpreter looks for garbage in all that was loaded, several times: a tenth of a short command.
         gc.freeze()
         sys.exit(code)

@@ -172,7 +172,7 @@ class Source:
 
     def explain(self, message: str, tree: dict[str, Any]) -> NoReturn:
         """Turn what msgspec or a `__post_init__` found into words, with the line, the full name and the value seen."""
-        found = re.fullmatch(r"(.*?)(?: - at `\$([A-Za-z0-9_.\[\]]*)`)?", message, re.DOTALL)
+        found = re.fullmatch(r"(.*?)(?: - at `\$([A-Za-z0-9_.\[\]-]*)`)?", message, re.DOTALL)
         assert found is not None
         at = _steps(found[2] or "")
         if named := re.match(r"`([^`]+)`: ", found[1]):  # our own checks
@@ -223,7 +223,10 @@ def _suggestion(root: type[msgspec.Struct], at: At, key: str, model: str) -> str
     here = _keys(_type_at(root, at))
     if near := difflib.get_close_matches(key, here, n=1):
         return f"did you mean {near[0]}?"
-    places = {"": _keys(whole), **{field.name: _keys(field.type) for field in whole.fields if isinstance(field.type, inspect.StructType)}}
+    places = {
+        "": _keys(whole),
+        **{field.encode_name: _keys(field.type) for field in whole.fields if isinstance(field.type, inspect.StructType)},
+    }
     for name, keys in places.items():
         if near := difflib.get_close_matches(key, keys, n=1, cutoff=0.8):
             return f"did you mean {near[0]}, {f'under {name}' if name else 'at the top level'}?"
@@ -233,7 +236,7 @@ def _suggestion(root: type[msgspec.Struct], at: At, key: str, model: str) -> str
 
 
 def _keys(struct: Any) -> list[str]:
-    return [field.name for field in struct.fields]
+    return [field.encode_name for field in struct.fields]
 
 
 def _type_at(root: type[msgspec.Struct], at: At) -> Any:
@@ -241,7 +244,7 @@ def _type_at(root: type[msgspec.Struct], at: At) -> Any:
 
     kind: Any = inspect.type_info(root)
     for step in at:
-        kind = kind.item_type if isinstance(step, int) else next(field.type for field in kind.fields if field.name == step)
+        kind = kind.item_type if isinstance(step, int) else next(field.type for field in kind.fields if field.encode_name == step)
     return kind
 
 

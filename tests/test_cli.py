@@ -500,3 +500,52 @@ def test_the_three_errors_need_no_words(error: type[Exception]) -> None:
         raise error
 
     assert cli.run(ending(fail), []) in (75, 77, 78)
+
+
+# SIGTERM
+
+SLEEPER = '''
+import sys, time
+from mmtools import cli
+
+@cli.command(example="sleeper")
+def main():
+    """Sleeps, and puts things in order when it is woken."""
+    print("asleep", file=sys.stderr, flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        cli.say("in order")
+    return cli.Report(document={"schema": "odd/1"}, text="slept")
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def test_sigterm_ends_a_command_in_order_with_its_one_document(tmp_path: Path) -> None:
+    program = tmp_path / "sleeper.py"
+    program.write_text(SLEEPER)
+    process = subprocess.Popen([sys.executable, program, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "asleep\n"
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["error"] == {"kind": "interrupted", "message": "interrupted"}
+    assert err == "in order\nsleeper: interrupted\n"
+
+
+STUBBORN = SLEEPER.replace("time.sleep(60)", "pass").replace('"odd/1"', '"odd/1", "long": "x" * 3_000_000')
+
+
+def test_a_sigterm_that_comes_while_the_document_is_written_changes_nothing_in_it(tmp_path: Path) -> None:
+    program = tmp_path / "stubborn.py"
+    program.write_text(STUBBORN)
+    process = subprocess.Popen([sys.executable, program, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+    assert process.stdout is not None
+    first = process.stdout.read(1000)  # the rest does not fit into the pipe: it is still writing
+    process.terminate()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert len(json.loads(first + out)["long"]) == 3_000_000

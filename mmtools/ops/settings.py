@@ -141,14 +141,14 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     manager: Literal["user", "system"] = "user"
 
 
-DEFAULT_POLICY: dict[str, Rule] = {
-    "restart-gateway": Rule(level="medium"),
-    "restart-unit": Rule(level="medium"),
-    "prune-sessions": Rule(level="low"),
-    "recover-run": Rule(level="low"),
-    "recover-tasks": Rule(level="medium"),
-}
-"""What each action may do when ops.yaml does not say."""
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """What each action may do."""
+
+    restart_gateway: Rule = Rule(level="medium")
+    restart_unit: Rule = Rule(level="medium")
+    prune_sessions: Rule = Rule(level="low")
+    recover_run: Rule = Rule(level="low")
+    recover_tasks: Rule = Rule(level="medium")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -159,7 +159,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     snapshots: Snapshots = Snapshots()
     memory: Memory = Memory()
     restart: Restart = Restart()
-    policy: dict[str, Rule] = {}
+    policy: Policy = Policy()
     services: tuple[Service, ...] = ()
     chats: tuple[Chat, ...] = ()
     mission_control: MissionControl | None = None
@@ -168,16 +168,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The *.prom file that `status-update` writes; None is none."""
 
     def __post_init__(self) -> None:
-        for name in self.policy:
-            if name not in DEFAULT_POLICY:
-                raise ValueError(f"`policy`: {name} is no action; the actions are {', '.join(DEFAULT_POLICY)}")
         names = [chat.name for chat in self.chats]
         if len(set(names)) < len(names):
             raise ValueError("`chats`: two have one name; name each in its own way")
 
     def rule(self, action: str) -> Rule:
-        """Return what an action is allowed to do."""
-        return self.policy.get(action, DEFAULT_POLICY[action])
+        """Return what an action ("restart-gateway") is allowed to do."""
+        rule: Rule = getattr(self.policy, action.replace("-", "_"))
+        return rule
 
 
 def load(path: str | None) -> Settings:
