@@ -143,9 +143,15 @@ def _made(function: Callable[..., Report | None], name: str, example: str, exits
     )
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM. Not a plain KeyboardInterrupt: Python notes when one of these leaves an `exec` (every dataclass is made by one), and then
+    ends by SIGINT whatever exit code was asked for.
+    """
+
+
 def _interrupt(*_: object) -> NoReturn:
     """End as Ctrl-C does: what is half done is put in order, and the reason is said."""
-    raise KeyboardInterrupt
+    raise _Terminated
 
 
 def _speak_last() -> None:

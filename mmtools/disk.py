@@ -12,7 +12,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,23 +83,30 @@ def sync(folder: Path) -> None:
         os.close(fd)
 
 
+def sync_tree(folder: Path) -> None:
+    """Wait until the disk holds the names in a folder and in all below it."""
+    for place, _, _ in os.walk(folder):
+        sync(Path(place))
+
+
 def _write_all(fd: int, content: bytes) -> None:
     written = os.write(fd, content)
     while written < len(content):
         written += os.write(fd, memoryview(content)[written:])
 
 
-def replace(new: Path, path: Path, content: bytes, wait_s: float) -> None:
-    """Put a whole file in the place of `path`, written beside it as `new` first.
+def replace(new: Path, path: Path, pieces: Iterable[bytes], wait_s: float) -> None:
+    """Put a whole file in the place of `path`, written piece by piece beside it as `new` first.
 
-    Raises TryLater when another process is writing it for all of `wait_s`.
+    Raises TryLater when another process is writing it for all of `wait_s`; what making a piece raises leaves the file alone.
     """
     with writing(path):
         make_folder(path.parent)
         fd = open_locked(new, os.O_WRONLY, wait_s)  # locked: two writers must not mix in one file
         try:
             os.ftruncate(fd, 0)
-            _write_all(fd, content)
+            for piece in pieces:
+                _write_all(fd, piece)
             os.fsync(fd)
             os.replace(new, path)
         except BaseException:

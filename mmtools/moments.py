@@ -25,6 +25,15 @@ class Moment:
         return max(0.0, (self.wall_ms - earlier.wall_ms) / 1000)
 
 
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999: a time or a span of others that is beyond it is a slip, and `iso` could not say it."""
+
+
+def sane_ms(value: object) -> int | None:
+    """Return what a program of others wrote as a time or a span in ms; None when it can be neither."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LAST_MS else None
+
+
 def now_ms() -> int:
     """Return the wall time in ms UTC."""
     return time.time_ns() // 1_000_000

@@ -34,14 +34,15 @@ class Level(StrEnum):
     """Something was done, or is well again."""
 
 
-def raise_alert(state: StateDir, key: str, text: str, *, level: Level, source: str) -> bool:
+def raise_alert(state: StateDir, key: str, text: str, *, level: Level, source: str, wait_s: float = WAIT_S) -> bool:
     """Put an alert into the outbox and return whether its key is new there.
 
     text: what, why, what to do, at most a few lines, never a secret. source: the command that says it. What lies unsent in a broken
-    outbox is moved aside and told of; the alert itself gets through. Raises TryLater and Misconfigured as every write does.
+    outbox is moved aside and told of; the alert itself gets through. Raises TryLater and Misconfigured as every write does, and TryLater
+    when others hold the outbox for all of `wait_s`: a loop that trades cannot wait as long as a job can.
     """
     now_ms = moments.now_ms()
-    with editing(state) as alerts:
+    with editing(state, wait_s) as alerts:
         known = alerts.get(key)
         if known is not None:
             known["times"] += 1
@@ -73,9 +74,9 @@ def alerts(state: StateDir) -> Mapping[str, Message]:
 
 
 @contextmanager
-def editing(state: StateDir) -> Iterator[dict[str, Message]]:
+def editing(state: StateDir, wait_s: float = WAIT_S) -> Iterator[dict[str, Message]]:
     """Lend all alerts for a change, under their lock; those sent long ago are forgotten on the way out."""
-    with state.lock(ALERTS, WAIT_S):
+    with state.lock(ALERTS, wait_s):
         now_ms = moments.now_ms()
         try:
             body = state.read(ALERTS, schema=ALERTS_SCHEMA) or {"alerts": {}}
@@ -87,8 +88,29 @@ def editing(state: StateDir) -> Iterator[dict[str, Message]]:
         state.write(ALERTS, body, schema=ALERTS_SCHEMA)
 
 
+def let_lapse(state: StateDir) -> None:
+    """Forget the alerts that nobody was there to hear for a week. For machines without any chat: the first one would get them all."""
+    now_ms = moments.now_ms()
+
+    def is_past(alert: Message) -> bool:
+        return alert["sent_ms"] is None and now_ms - alert["raised_ms"] >= KEPT_MS
+
+    if any(is_past(alert) for alert in alerts(state).values()):
+        with editing(state) as kept:
+            for key in [key for key, alert in kept.items() if is_past(alert)]:
+                del kept[key]
+
+
 def put_status(state: StateDir, text: str, document: Mapping[str, Any]) -> None:
-    """Replace the status that waits to be sent; what each chat got last stays with it. document: the figures the text was made of."""
-    with state.edit(STATUS, schema=STATUS_SCHEMA) as body:
-        body["text"], body["document"], body["made_at"] = text, dict(document), iso(moments.now_ms())
-        body.setdefault("targets", {})
+    """Replace the status that waits to be sent; what each chat got last stays with it. document: the figures the text was made of.
+
+    When what each chat got is lost in a broken file, it counts as got now: a status less is better than one twice.
+    """
+    with state.lock(STATUS, WAIT_S):
+        now_ms = moments.now_ms()
+        try:
+            body = state.read(STATUS, schema=STATUS_SCHEMA) or {"targets": {}}
+        except Broken:
+            body = {"targets": {}, "lost_ms": now_ms}
+        body["text"], body["document"], body["made_at"] = text, dict(document), iso(now_ms)
+        state.write(STATUS, body, schema=STATUS_SCHEMA)

@@ -4,9 +4,10 @@ Three kinds: documents (JSON, replaced whole, with `schema` and `checksum`), rec
 locks (the kernel's: kill -9 frees them). What a document or a record means is not known here; docs/state-files.md says who
 writes which. Every name is a path inside the folder, suffix included: "runs/x/live_state.json".
 
-How bytes reach the disk whole, and how the kernel locks, stands in `disk`. What is changed here goes through `os.unlink`, `os.fsync`
-and their like too, called as attributes, so that a test can put a failing disk or a kill under each one of them. A write that
-fails raises `TryLater` (full or failing disk) or `Misconfigured` (no permission, read-only, not a folder).
+How bytes reach the disk whole, and how the kernel locks, stands in `disk`; the records of one writer alone are `recordlog`'s, which `log`
+opens. What is changed here goes through `os.unlink`, `os.fsync` and their like too, called as attributes, so that a test can put a
+failing disk or a kill under each one of them. A write that fails raises `TryLater` (full or failing disk) or `Misconfigured` (no
+permission, read-only, not a folder).
 """
 
 import glob
@@ -14,16 +15,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
 from mmtools import disk
 from mmtools.errors import Misconfigured, Refused, TryLater
+from mmtools.recordlog import RecordLog, is_record
 
 WAIT_S = 10.0
 """How long an edit, a write or an append waits for another process that is doing the same to the same file."""
@@ -42,8 +43,10 @@ class Broken(Refused):
 class StateDir:
     """A folder of state files. Nothing is created before the first write; folders are 0700, files 0600."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, leave_broken: bool = False) -> None:
+        """leave_broken: a broken document stays where it lies, for a dry run that may change nothing."""
         self.root = root
+        self._leave_broken = leave_broken
 
     @classmethod
     def open(cls, path: str | Path | None) -> Self:
@@ -90,8 +93,8 @@ class StateDir:
         try:
             document = _document(content, schema)
         except ValueError as e:
-            aside = disk.move_aside(path)
-            moved = "could not be moved aside" if aside == path else "was moved aside"
+            aside = path if self._leave_broken else disk.move_aside(path)
+            moved = "lies where it was" if aside == path else "was moved aside"
             raise Broken(_what_to_do(path, f"is broken ({e}) and {moved}", aside)) from e
         if document["schema"] != schema:
             raise Misconfigured(
@@ -106,8 +109,7 @@ class StateDir:
         if "schema" in body or "checksum" in body:
             raise ValueError(f"{name}: `schema` and `checksum` are added here and cannot be part of the body")
         document = {"schema": schema, **msgspec.to_builtins(body, str_keys=True)}
-        document = {"schema": schema, "checksum": _checksum(document), **document}
-        self._replace(name, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+        self._replace(name, [_encoded({"schema": schema, "checksum": _checksum(document), **document})])
 
     @contextmanager
     def edit(self, name: str, *, schema: str) -> Iterator[dict[str, Any]]:
@@ -119,7 +121,40 @@ class StateDir:
 
     def write_text(self, name: str, text: str) -> None:
         """Replace a plain file whole, as `write` does a document."""
-        self._replace(name, text.encode())
+        self._replace(name, [text.encode()])
+
+    def write_pieces(self, name: str, pieces: Iterable[bytes]) -> None:
+        """As `write_text`, for content that comes in pieces; what making one raises leaves the file alone."""
+        self._replace(name, pieces)
+
+    def verify(self, name: str, *, schema: str) -> dict[str, Any]:
+        """Return the body of a document that is byte for byte as it was written. Raises Broken when it is not, or is not there.
+
+        Nothing is moved aside. Raises Misconfigured when it holds another schema.
+        """
+        path = self.path(name)
+        try:
+            content = path.read_bytes()
+            document = _document(content, schema)
+        except FileNotFoundError:
+            raise Broken(f"{path} is missing") from None
+        except OSError as e:
+            raise disk.told(e, path, "it was not read") from e
+        except ValueError as e:
+            raise Broken(f"{path} is broken ({e})") from e
+        if document["schema"] != schema:
+            raise Misconfigured(f"{path} holds {document['schema']!r} and this version reads {schema!r}; use the version that wrote it")
+        if _encoded(document) != content:
+            raise Broken(f"{path} is broken (written otherwise)")
+        del document["schema"], document["checksum"]
+        return document
+
+    def open_words(self, name: str) -> int:
+        """Open a plain file that another program appends its words to, and return the descriptor; its caller closes it."""
+        path = self.path(name)
+        with disk.writing(path):
+            disk.make_folder(path.parent)
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     # records
 
@@ -131,14 +166,14 @@ class StateDir:
             disk.make_folder(path.parent)
             fd = disk.open_locked(path, os.O_RDWR | os.O_APPEND, WAIT_S)
             try:
-                size = disk.heal(fd, _is_record)
+                size = disk.heal(fd, is_record)
                 if size == 0:
                     disk.sync(path.parent)
                 disk.write_or_undo(fd, line, size, sync=True)
             finally:
                 disk.release(fd)
 
-    def log(self, name: str) -> "RecordLog":
+    def log(self, name: str) -> RecordLog:
         """Open records for a writer that appends much and alone (it holds the run's lock); a torn tail is cut off."""
         path = self.path(name)
         with disk.writing(path):
@@ -188,6 +223,37 @@ class StateDir:
         """Return whether anyone holds the lock, without creating its file."""
         return disk.is_locked(self._lock_path(name))
 
+    # folders
+
+    @contextmanager
+    def making(self, name: str) -> Iterator[str]:
+        """Lend the name of a folder to be filled; it gets its own name when it is whole and on the disk, and is gone after an error.
+
+        Nobody else may make the same one: the caller holds a lock.
+        """
+        path = self.path(name)
+        new = path.with_name(path.name + ".new")
+        with disk.writing(path):
+            if new.exists():
+                shutil.rmtree(new)
+            disk.make_folder(new)
+        try:
+            yield f"{name}.new"
+            with disk.writing(path):
+                disk.sync_tree(new)
+                os.rename(new, path)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        disk.sync_folder(path.parent)
+
+    def sweep(self, folder: str) -> None:
+        """Remove what kills left in a folder of folders, whose lock the caller holds."""
+        place = self.path(folder)
+        with disk.writing(place):
+            for left in sorted(entry for end in LEFTOVERS for entry in place.glob(f"*{end}") if entry.is_dir()):
+                shutil.rmtree(left)
+
     # removal
 
     def remove(self, name: str) -> None:
@@ -233,86 +299,9 @@ class StateDir:
         finally:
             disk.release(fd)
 
-    def _replace(self, name: str, content: bytes) -> None:
+    def _replace(self, name: str, pieces: Iterable[bytes]) -> None:
         path = self.path(name)
-        disk.replace(path.with_name(path.name + ".new"), path, content, WAIT_S)
-
-
-class RecordLog:
-    """Records kept open by their only writer: `append` buffers, `flush` writes, `sync` makes it outlive a power cut.
-
-    After a flush that failed the file is as it was before that flush, and every further flush raises the same error.
-    `StateDir.log` makes them.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lines: list[bytes] = []
-        self._failure: BaseException | None = None
-        self._fd: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            self._size = disk.heal(self._fd, _is_record)
-            if self._size == 0:
-                disk.sync(path.parent)
-        except BaseException:
-            os.close(self._fd)
-            raise
-
-    def append(self, line: bytes) -> None:
-        """Buffer one record, a JSON object on one line without its newline."""
-        if b"\n" in line:
-            raise ValueError(f"{self._path}: a record is one line")
-        self._lines.append(line)
-
-    def flush(self) -> None:
-        """Hand all buffered lines to the kernel at once: from here on they outlive this process."""
-        if self._failure is not None:
-            raise self._failure
-        if self._lines:
-            try:
-                self._lines.append(b"")  # so that the last line has its newline, too
-                self._size = disk.write_or_undo(self._descriptor(), b"\n".join(self._lines), self._size, sync=False)
-                self._lines.clear()
-            except BaseException:
-                with self._failing():  # only here: a run flushes at every turn, and entering this costs half of what a write does
-                    raise
-
-    def sync(self) -> None:
-        """Flush, and wait until the disk holds all lines. When that fails they may or may not be kept, and no more is written."""
-        self.flush()
-        with self._failing():
-            os.fsync(self._descriptor())
-
-    def close(self) -> None:
-        """Flush and close; once is enough, twice does no harm."""
-        if self._fd is None:
-            return
-        try:
-            if self._failure is None:
-                self.flush()
-        finally:
-            os.close(self._fd)
-            self._fd = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def _descriptor(self) -> int:
-        if self._fd is None:
-            raise ValueError(f"{self._path}: the log is closed")
-        return self._fd
-
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        try:
-            with disk.writing(self._path):
-                yield
-        except BaseException as e:  # an interrupt too: a line must not be written twice, nor one after a gap
-            self._failure = e
-            raise
+        disk.replace(path.with_name(path.name + ".new"), path, pieces, WAIT_S)
 
 
 # JSON
@@ -322,6 +311,10 @@ def _json(value: object, *, sort_keys: bool = False) -> bytes:
     # Not msgspec's encoder: it writes NaN and Infinity as null, silently.
     plain = msgspec.to_builtins(value, str_keys=True)
     return json.dumps(plain, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _encoded(document: Mapping[str, Any]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
 def _checksum(document: Mapping[str, Any]) -> str:
@@ -347,14 +340,6 @@ def _document(content: bytes, schema: str) -> dict[str, Any]:
         if document["checksum"] != checksum:
             raise ValueError("wrong checksum")
     return document
-
-
-def _is_record(line: bytes) -> bool:
-    try:
-        _object.decode(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _what_to_do(path: Path, happened: str, aside: Path) -> str:

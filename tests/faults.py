@@ -32,6 +32,8 @@ KILLS: tuple[Kind, ...] = ("kill-before", "kill-after", "kill-half")
 ERRORS: tuple[Kind, ...] = ("enospc", "enospc-half", "eio")
 
 COUNTED = ("write", "fsync", "replace", "rename", "ftruncate", "unlink")
+TREES = ("link", "mkdir", "rmdir")
+"""What changes folders besides; counted for who asks with `also`."""
 LIMIT = 10_000
 """More calls than any test means to make: a loop that never ends is a failure, not a hang."""
 CHILD_SECONDS = 120
@@ -56,15 +58,15 @@ class Outcome:
         return self.at is not None
 
 
-def run_with_fault(n: int, kind: Kind, fn: Callable[[], int]) -> Outcome:
-    """Run `fn` in a forked child whose n-th counted call (from 1) does what `kind` says.
+def run_with_fault(n: int, kind: Kind, fn: Callable[[], int], *, also: tuple[str, ...] = ()) -> Outcome:
+    """Run `fn` in a forked child whose n-th counted call (from 1) does what `kind` says. also: names that count beside COUNTED.
 
     The status is what `fn` returns or exits with; 70 after an uncaught exception, whose traceback is in `stderr`.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as hit:
         pid = os.fork()
         if pid == 0:
-            _child(n, kind, fn, out, err, hit)
+            _child(n, kind, fn, (out, err, hit), also)
         _, ended = os.waitpid(pid, 0)
         killed = os.WIFSIGNALED(ended)
         return Outcome(
@@ -78,14 +80,14 @@ def run_with_fault(n: int, kind: Kind, fn: Callable[[], int]) -> Outcome:
         )
 
 
-def every_fault(kind: Kind, fn: Callable[[], int]) -> Iterator[Outcome]:
+def every_fault(kind: Kind, fn: Callable[[], int], *, also: tuple[str, ...] = ()) -> Iterator[Outcome]:
     """Run `fn` with the fault at the first counted call, the second, ..., up to and including the first run that passes untouched.
 
     That last outcome has `reached` False. The runs share what is on the disk: either `fn` begins by putting it in order,
     or the caller does so before it asks for the next outcome.
     """
     for n in range(1, LIMIT):
-        outcome = run_with_fault(n, kind, fn)
+        outcome = run_with_fault(n, kind, fn, also=also)
         yield outcome
         if not outcome.reached:
             return
@@ -97,7 +99,8 @@ def _text(file: IO[bytes]) -> str:
     return file.read().decode(errors="replace")
 
 
-def _child(n: int, kind: Kind, fn: Callable[[], int], out: IO[bytes], err: IO[bytes], hit: IO[bytes]) -> NoReturn:
+def _child(n: int, kind: Kind, fn: Callable[[], int], files: tuple[IO[bytes], IO[bytes], IO[bytes]], also: tuple[str, ...]) -> NoReturn:
+    out, err, hit = files
     status = 70
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -107,7 +110,7 @@ def _child(n: int, kind: Kind, fn: Callable[[], int], out: IO[bytes], err: IO[by
         # pytest has put its own objects here; unbuffered below, so that what was printed before a kill is seen
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="utf-8", write_through=True)
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", write_through=True)
-        _spoil(n, kind, hit.fileno())
+        _spoil(n, kind, hit.fileno(), (*COUNTED, *also))
         status = fn()
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else int(e.code is not None)
@@ -117,7 +120,7 @@ def _child(n: int, kind: Kind, fn: Callable[[], int], out: IO[bytes], err: IO[by
         os._exit(status)
 
 
-def _spoil(n: int, kind: Kind, hit: int) -> None:
+def _spoil(n: int, kind: Kind, hit: int, counted: tuple[str, ...]) -> None:
     """Put the fault under `os`, in this process for good; the call that is hit is written to the descriptor `hit`."""
     real_write = os.write
     counter = itertools.count(1)
@@ -147,7 +150,7 @@ def _spoil(n: int, kind: Kind, hit: int) -> None:
 
         return call
 
-    for name in COUNTED:
+    for name in counted:
         setattr(os, name, faulty(name, getattr(os, name)))
 
 

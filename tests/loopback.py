@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
+
+from serving import Handler, serving
 
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
@@ -219,7 +220,7 @@ class BookServer:
         self._stopping = threading.Event()
         stub = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Asked(Handler):
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 token = parse_qs(parts.query).get("token_id", [""])[0]
@@ -229,28 +230,15 @@ class BookServer:
                 if callable(answer):
                     answer = answer()
                 status, body = (answer, b"{}") if isinstance(answer, int) else (200, json.dumps(answer).encode())
-                with suppress(OSError):  # a client that gave up
-                    self.send_response(status)
-                    self.send_header("Content-Type", "application/json")
-                    self.send_header("Content-Length", str(len(body)))
-                    self.end_headers()
-                    self.wfile.write(body)
+                self.say(status, body)
 
-            def log_message(self, format: str, *args: object) -> None:
-                """Nothing: a test's output is its own."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
+        self._serving = serving(Asked)
+        self.url = self._serving.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._server.shutdown()
-        self._thread.join(5)
-        self._server.server_close()
+        self._serving.__exit__(None, None, None)
 
 
 def unused_port() -> int:

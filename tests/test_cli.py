@@ -511,8 +511,8 @@ from mmtools import cli
 @cli.command(example="sleeper")
 def main():
     """Sleeps, and puts things in order when it is woken."""
-    print("asleep", file=sys.stderr, flush=True)
     try:
+        print("asleep", file=sys.stderr, flush=True)
         time.sleep(60)
     finally:
         cli.say("in order")
@@ -521,6 +521,15 @@ def main():
 if __name__ == "__main__":
     main()
 '''
+
+
+def test_sigterm_while_a_class_is_made_ends_with_the_code_that_was_said(tmp_path: Path) -> None:
+    """A dataclass is made by `exec`; Python notes a plain KeyboardInterrupt that leaves one, and ends by SIGINT in the end."""
+    while_made = 'exec("import os, signal; os.kill(os.getpid(), signal.SIGTERM); sys.exit(3)")'
+    (tmp_path / "maker.py").write_text(SLEEPER.replace("time.sleep(60)", while_made))
+    ended = subprocess.run([sys.executable, "-m", "maker"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.stderr.endswith("maker: interrupted\n")
+    assert ended.returncode == 130
 
 
 def test_sigterm_ends_a_command_in_order_with_its_one_document(tmp_path: Path) -> None:

@@ -52,6 +52,13 @@ def test_a_release_without_startupz_tells_its_uptime_by_readyz() -> None:
     assert (found.health, found.uptime_ms, found.version) == (Health.LIVE, 28512, None)
 
 
+@pytest.mark.parametrize("uptime", ["1" + "0" * 400, "-1", "true", "1.5", '"9"'])
+def test_an_uptime_that_can_be_none_is_not_known(uptime: str) -> None:
+    with Server(json_answer(f'{{"ok":true,"uptimeMs":{uptime}}}')) as server:
+        found = probe(server.url, limit_s=5)
+    assert (found.health, found.uptime_ms) == (Health.LIVE, None)
+
+
 def test_a_channel_that_is_down_is_no_reason_to_call_the_gateway_ill() -> None:
     ready = json_answer('{"ready":false,"failing":["slack"],"uptimeMs":9}', 503)
     with Server(by_path({"/healthz": json_answer('{"ok":true}'), "/readyz": ready})) as server:

@@ -109,3 +109,14 @@ def test_a_cut_leaves_the_alerts_before_or_with_the_new_one(state: StateDir, kin
             assert "second" in kept
         with outbox.editing(state) as alerts:
             alerts.pop("second", None)
+
+
+def test_alerts_that_nobody_can_hear_lapse_after_a_week(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    say(state, "old")
+    outbox.let_lapse(state)
+    assert list(outbox.alerts(state)) == ["old"]
+    after = moments.now_ms() + outbox.KEPT_MS
+    monkeypatch.setattr(moments, "now_ms", lambda: after)
+    say(state, "new")
+    outbox.let_lapse(state)
+    assert list(outbox.alerts(state)) == ["new"]

@@ -75,6 +75,13 @@ def test_all_owners_share_the_budget_of_one_thing_and_not_of_another(state: Stat
     spend(state, NOON, what="run:nhl", owner=Owner.SMOKE_TEST)
 
 
+def test_two_things_within_a_second_are_two_attempts(state: StateDir) -> None:
+    mlb, nhl = spend(state, NOON, what="run:mlb"), spend(state, NOON, what="run:nhl")
+    restarts.outcome(state, nhl, "failed")
+    assert {a.what: a.result for a in restarts.attempts(state)} == {"run:mlb": None, "run:nhl": "failed"}
+    assert mlb != nhl
+
+
 def test_an_attempt_has_no_result_until_its_owner_says_one(state: StateDir) -> None:
     first, second = spend(state, NOON), spend(state, later(5))
     assert first != second
@@ -142,3 +149,24 @@ def test_each_record_names_the_boot_and_both_clocks(state: StateDir) -> None:
     (record,) = [json.loads(line) for line in state.path(restarts.FILE).read_text().splitlines()]
     assert record["at"] == "2026-06-07T12:00:00.000Z"
     assert (record["boot_id"], record["boot_s"], record["owner"], record["why"]) == ("a", 1000.0, "safe-restart", "memory")
+
+
+def test_steps_say_how_far_an_attempt_came_and_do_not_end_it(state: StateDir) -> None:
+    first, second = spend(state, later(0)), spend(state, later(5))
+    for number, name in ((first, "order"), (second, "snapshot"), (first, "watch")):
+        restarts.step(state, number, name)
+    restarts.outcome(state, second, "refused", "the disk is full")
+    cut, refused = restarts.attempts(state)
+    assert (cut.result, cut.steps) == (None, ("order", "watch"))
+    assert (refused.result, refused.detail, refused.steps) == ("refused", "the disk is full", ("snapshot",))
+
+
+def test_a_look_at_the_budget_counts_nothing_and_refuses_when_it_is_spent(state: StateDir) -> None:
+    assert restarts.within_budget(state, UNIT, now=NOON) == []
+    assert not state.exists("restarts.jsonl")
+    for seconds in (0, 600, 1200):
+        spend(state, later(seconds))
+    with pytest.raises(Refused, match="one more is allowed in 30 minutes"):
+        restarts.within_budget(state, UNIT, now=later(1800))
+    assert len(restarts.within_budget(state, UNIT, most=4, now=later(1800))) == 3
+    assert restarts.within_budget(state, "unit:another.service", now=later(1800)) == []

@@ -31,6 +31,17 @@ def test_the_file_at_its_usual_place_is_found_and_a_named_one_must_be_there(tmp_
         settings.load(str(tmp_path / "other.yaml"))
 
 
+def test_a_file_of_which_nobody_can_say_whether_it_is_there_is_not_taken_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ("x" * 300)))
+    with pytest.raises(Misconfigured, match="File name too long"):
+        settings.load(None)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "mmtools").mkdir()
+    (tmp_path / "mmtools" / "ops.yaml").symlink_to(tmp_path / "on-a-disk-that-is-away.yaml")
+    with pytest.raises(Misconfigured, match="no such file"):
+        settings.load(None)
+
+
 def test_a_section_whose_lines_are_all_commented_out_has_its_defaults(tmp_path: Path) -> None:
     assert settings.load(written(tmp_path, "memory:\nchats:\nmission_control:\n")) == Settings()
     assert settings.load(written(tmp_path, "")) == Settings()
@@ -51,6 +62,8 @@ def test_a_section_whose_lines_are_all_commented_out_has_its_defaults(tmp_path: 
         ("chats: [{name: a, url: {file: x}}, {name: a, url: {file: y}}]\n", r"chats: two have one name"),
         ("chats: [{name: a, url: {}}]\n", r"name either a file or a command"),
         ("chats: [{name: a, url: {file: x, command: [y]}}]\n", r"name either a file or a command"),
+        ("pings: [{job: quote-run, url: {file: x}}]\n", r"pings\[0\]\.job is \"quote-run\"; it must be one of prune-sessions, recover, "),
+        ("pings: [{job: recover, url: {file: x}}, {job: recover, url: {file: y}}]\n", r"pings: a job has two"),
         ("openclaw: {url: ftp://x}\n", r"openclaw\.url"),
         ("openclaw: {unit: gateway}\n", r"openclaw\.unit"),
     ],

@@ -55,7 +55,8 @@ def run(
     import tempfile
 
     # Into files, not pipes: a grandchild that outlives the program and holds the pipe open would keep us waiting.
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as words:
+    # What it is told may be a secret: that file is in memory alone.
+    with open(os.memfd_create("stdin"), "w+b") as words, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         words.write(stdin)
         words.seek(0)
         try:

@@ -24,6 +24,8 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Part = Annotated[float, Meta(gt=0, le=1)]
 Address = Annotated[str, Meta(pattern=r"^https?://[!-~]+$")]
 Unit = Annotated[str, Meta(pattern=r"^[A-Za-z0-9:_.\\@-]{1,240}\.(service|slice|scope|socket|timer|target)$")]
+JobName = Literal["prune-sessions", "recover", "report", "safe-restart", "snapshot", "status-alerts", "status-update"]
+"""Every job there is (`jobs.running`); status-alerts is `status-update --alerts`."""
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,60}$")]
 
 
@@ -37,9 +39,9 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if (self.file is None) == (not self.command):
             raise ValueError("`file`: name either a file or a command that holds the secret")
 
-    def reveal(self, what: str) -> str:
+    def reveal(self, what: str, *, limit_s: float = COMMAND_LIMIT_S) -> str:
         """Return the secret, without spaces around it. what: what it is, for people. Raises Misconfigured, never with its content."""
-        return _of_file(self.file, what) if self.file is not None else _of_command(self.command or (), what)
+        return _of_file(self.file, what) if self.file is not None else _of_command(self.command or (), what, limit_s)
 
 
 class OpenClaw(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +94,8 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     start_limit_s: Seconds = 600
     settle_s: Seconds = 30
     drain_limit_s: Seconds = 300
+    snapshot: bool = True
+    """Whether a snapshot is taken first, without which nothing is restarted; false where no run of ours is."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,7 +134,7 @@ class MissionControl(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class Ping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where to say that a job ended, as healthchecks.io and its like do it."""
 
-    job: Name
+    job: JobName
     url: Secret
 
 
@@ -171,6 +175,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         names = [chat.name for chat in self.chats]
         if len(set(names)) < len(names):
             raise ValueError("`chats`: two have one name; name each in its own way")
+        jobs = [ping.job for ping in self.pings]
+        if len(set(jobs)) < len(jobs):
+            raise ValueError("`pings`: a job has two; leave one")
 
     def rule(self, action: str) -> Rule:
         """Return what an action ("restart-gateway") is allowed to do."""
@@ -184,10 +191,13 @@ def load(path: str | None) -> Settings:
     Raises Misconfigured, naming file, line and what is allowed.
     """
     if path is None:
-        found = default_path()
-        if not found.exists():
+        path = str(default_path())
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
             return Settings()
-        path = str(found)
+        except OSError:
+            pass  # whether it is there is not known: reading it says why
     source = Source(path, Settings, MODEL)
     tree: Any = source.parse(read_text(Path(path), "settings file", MODEL))
     if not isinstance(tree, dict):
@@ -225,10 +235,10 @@ def _of_file(name: str, what: str) -> str:
     return _checked(content, what, str(path))
 
 
-def _of_command(argv: tuple[str, ...], what: str) -> str:
+def _of_command(argv: tuple[str, ...], what: str, limit_s: float) -> str:
     from mmtools.ops import children
 
-    ended = children.run([os.path.expanduser(argv[0]), *argv[1:]], limit_s=COMMAND_LIMIT_S, most_bytes=65_536)
+    ended = children.run([os.path.expanduser(argv[0]), *argv[1:]], limit_s=limit_s, most_bytes=65_536)
     if isinstance(ended, children.NotRun):
         raise Misconfigured(f"{what}: its command {ended.why}; see that it prints the secret")
     if ended.code != 0:

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import msgspec
 
 from mmtools.errors import Refused
-from mmtools.state import RecordLog, StateDir
+from mmtools.recordlog import RecordLog
+from mmtools.state import StateDir
 
 Record = dict[str, Any]
 
