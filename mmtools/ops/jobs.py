@@ -6,37 +6,66 @@ is not known here.
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from mmtools import moments, outbox
 from mmtools.errors import Misconfigured, Refused, TryLater
-from mmtools.state import StateDir
+from mmtools.ops import pings
+from mmtools.ops.settings import JobName, Settings, load
+from mmtools.state import GRACE_S, StateDir
 
 SCHEMA = "mmtools.job/1"
 PATIENT_FAILURES = 3
 """Failures in a row before "try later" is told: the network comes and goes."""
 
 
-@contextmanager
-def running(state: StateDir, name: str, *, dry_run: bool = False) -> Iterator[None]:
-    """Be the only run of the job `name`, and write down how it ended. A dry run asks, and leaves no trace.
+def settings(state: StateDir, name: JobName, config: str | None, *, dry_run: bool = False) -> Settings:
+    """Return the settings for the job `name`. A file that is wrong is a failure of the job, written down and told as any other."""
+    try:
+        return load(config)
+    except Misconfigured:
+        with running(state, name, Settings(), dry_run=dry_run):
+            raise
 
-    Raises TryLater at once when another run of it is under way.
+
+@contextmanager
+def running(state: StateDir, name: JobName, settings: Settings, *, dry_run: bool = False, wait_s: float = GRACE_S) -> Iterator[None]:
+    """Be the only run of the job `name`, write down how it ended, and ping who waits for it. A dry run asks, and leaves no trace.
+
+    Raises TryLater when another run of it is under way for all of `wait_s`: at once, as a rule.
     """
     if dry_run:
         if state.is_locked(name):
             raise TryLater(f"{name} is running: its lock is held; wait for it to end, and run again")
         yield
         return
-    with state.lock(name):
-        began, at_ms = time.monotonic(), moments.now_ms()
-        try:
-            yield
-        except BaseException as e:
-            _keep(state, name, at_ms, time.monotonic() - began, e)
-            raise
-        _keep(state, name, at_ms, time.monotonic() - began, None)
+    ping: pings.Run | None = None
+    failure: BaseException | None = None
+    try:
+        with state.lock(name, wait_s):
+            ping = pings.begin(state, settings, name)
+            began, at_ms = time.monotonic(), moments.now_ms()
+            try:
+                yield
+            except BaseException as e:
+                failure = e
+                _keep(state, name, at_ms, time.monotonic() - began, e)
+                raise
+            _keep(state, name, at_ms, time.monotonic() - began, None)
+    finally:
+        # Without the lock: a service that answers slowly must not keep the next run out.
+        if ping is not None:
+            _tell_end(state, ping, failure)
+
+
+def _tell_end(state: StateDir, ping: pings.Run, failure: BaseException | None) -> None:
+    ended = ping.end("success") if failure is None else ping.end("fail", _words(failure))
+    if ended.did is pings.Did.UNKNOWN:
+        text = f"the ping of {ping.job} reaches no check: {ended.why}; correct its address in ops.yaml (pings)"
+        day = moments.iso(moments.now_ms())[:10]
+        with suppress(TryLater, Misconfigured, Refused):
+            outbox.raise_alert(state, f"ping:{ping.job}:{day}", text, level=outbox.Level.WARNING, source=ping.job)
 
 
 def _keep(state: StateDir, name: str, began_ms: int, took_s: float, error: BaseException | None) -> None:
