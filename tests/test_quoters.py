@@ -1,6 +1,9 @@
 """How our runs stand, seen from outside: by locks and files, so that nothing dead is ever called running."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import call, end, quote, start, wait_for_journal
@@ -75,3 +78,83 @@ def test_a_run_killed_before_its_first_state_is_unknown_and_says_so(tmp_path: Pa
     quote(tmp_path, "--config", config(tmp_path / "c", SMALL), "--run-id", "nhl")
     (tmp_path / "runs" / "nhl" / "live_state.json").unlink()
     assert (only(tmp_path).standing, only(tmp_path).why) == (Standing.UNKNOWN, "it wrote no live state")
+
+
+def test_a_run_that_cannot_show_its_state_trades_where_its_journal_says(tmp_path: Path) -> None:
+    quote(tmp_path, "--config", config(tmp_path / "c", SMALL), "--run-id", "nhl")
+    folder = tmp_path / "runs" / "nhl"
+    (folder / "live_state.json").write_text("{")
+    assert only(tmp_path).venue == "paper"
+    journal = folder / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"venue":"paper"', '"venue":"polymarket"', 1))
+    state = StateDir(tmp_path)
+    with state.lock("runs/nhl"):
+        assert (only(tmp_path).venue, quoters.live_runs(state)) == ("polymarket", ["nhl"])
+        journal.write_bytes(b"\0\n" + journal.read_bytes())
+        assert (only(tmp_path).venue, quoters.live_runs(state)) == ("not known", ["nhl"])
+        journal.write_text("")
+        assert quoters.live_runs(state) == []
+
+
+class Meanwhile(StateDir):
+    """A folder in which something happens just before a live state is read, or just after."""
+
+    def __init__(self, root: Path, *, before: Callable[[], None] = lambda: None, after: Callable[[], None] = lambda: None) -> None:
+        super().__init__(root)
+        self._before, self._after = before, after
+
+    def read(self, name: str, *, schema: str) -> dict[str, Any] | None:
+        if not name.endswith("live_state.json"):
+            return super().read(name, schema=schema)
+        self._before()
+        body = super().read(name, schema=schema)
+        self._after()
+        return body
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """A state folder whose only run was killed."""
+    process = start(tmp_path, "--config", config(tmp_path / "c", LONG), "--run-id", "nhl")
+    wait_for_journal(tmp_path / "runs" / "nhl", process)
+    process.kill()
+    end(process)
+    return tmp_path
+
+
+def test_a_run_that_ends_while_it_is_looked_at_has_not_crashed(killed: Path) -> None:
+    with ExitStack() as held:
+        held.enter_context(StateDir(killed).lock("runs/nhl"))
+        (found,) = quoters.quoters(Meanwhile(killed, after=held.close))
+    assert found.standing is Standing.RUNNING
+    assert only(killed).standing is Standing.CRASHED
+
+
+def test_a_run_that_starts_while_it_is_looked_at_has_not_crashed(killed: Path) -> None:
+    with ExitStack() as held:
+        (found,) = quoters.quoters(Meanwhile(killed, before=lambda: held.enter_context(StateDir(killed).lock("runs/nhl"))))
+        assert found.standing is Standing.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("live", "held", "may"),
+    [
+        ({"venue": "polymarket", "status": "running"}, True, True),
+        ({"venue": "polymarket", "status": "running"}, False, False),
+        ({"venue": "polymarket"}, False, True),
+        ({"venue": "paper", "status": "running"}, True, False),
+        (None, True, True),
+        (None, False, True),  # neither its state nor its journal says where it trades
+    ],
+)
+def test_a_run_that_lives_may_trade_real_money_until_it_says_that_it_is_on_paper(
+    live: dict[str, str] | None, held: bool, may: bool, tmp_path: Path
+) -> None:
+    state = StateDir(tmp_path)
+    state.append("runs/nhl/journal.jsonl", {"kind": "run"})
+    if live is not None:
+        state.write("runs/nhl/live_state.json", live, schema=quoters.LIVE_STATE_SCHEMA)
+    with ExitStack() as stack:
+        if held:
+            stack.enter_context(state.lock("runs/nhl"))
+        assert quoters.live_runs(state) == ["nhl"] * may

@@ -34,7 +34,8 @@ class Standing(StrEnum):
 class Quoter:
     """One run. live: the body of its live_state.json as last written, None when there is none to read; written_ms: when that was.
 
-    owner: who may revive it, "nobody" when it names none. why: what is known of an unknown standing, "" otherwise.
+    owner: who may revive it, "nobody" when it names none. venue: "not known" when neither its live state nor its journal says.
+    why: what is known of an unknown standing, "" otherwise.
     """
 
     run_id: str
@@ -57,18 +58,19 @@ def quoters(state: StateDir) -> list[Quoter]:
 
 def quoter(state: StateDir, run_id: str) -> Quoter:
     live: Mapping[str, Any] | None
+    held = state.is_locked(f"runs/{run_id}")
     try:
         live, why = state.read(f"runs/{run_id}/live_state.json", schema=LIVE_STATE_SCHEMA), ""
     except (Refused, Misconfigured, TryLater) as e:
         live, why = None, str(e)
-    standing = _standing(state, run_id, live)
+    standing = _standing(state, run_id, live, held)
     return Quoter(
         run_id=run_id,
         standing=standing,
         live=live,
-        written_ms=None if live is None else _ms(live.get("written_at")),
+        written_ms=None if live is None else ms_of(live.get("written_at")),
         owner=str((live or {}).get("owner") or "nobody"),
-        venue=str((live or {}).get("venue") or "paper"),
+        venue=str((live or {}).get("venue") or _venue(state, run_id)),
         why=why or "it wrote no live state" if standing is Standing.UNKNOWN else "",
     )
 
@@ -78,8 +80,21 @@ def live_runs(state: StateDir) -> list[str]:
     return [q.run_id for q in quoters(state) if q.venue != "paper" and q.standing in (Standing.RUNNING, Standing.UNKNOWN)]
 
 
-def _standing(state: StateDir, run_id: str, live: Mapping[str, Any] | None) -> Standing:
-    if state.is_locked(f"runs/{run_id}"):
+def _venue(state: StateDir, run_id: str) -> str:
+    """Return where a run trades, as its journal begins: what cannot show how it stands may still hold real money.
+
+    Before its first record a run has done nothing anywhere: that is on paper.
+    """
+    try:
+        first = next(state.records(f"runs/{run_id}/journal.jsonl"), {"venue": "paper"})
+    except (Refused, Misconfigured, TryLater):
+        first = {}
+    return str(first.get("venue") or "not known")
+
+
+def _standing(state: StateDir, run_id: str, live: Mapping[str, Any] | None, held: bool) -> Standing:
+    """Return how a run stands. held: whether its lock was held before `live` was read: one that ends meanwhile has not crashed."""
+    if held:
         return Standing.RUNNING
     try:
         if Switch(state, run_id).closed() is not None:
@@ -87,12 +102,13 @@ def _standing(state: StateDir, run_id: str, live: Mapping[str, Any] | None) -> S
     except (Refused, Misconfigured, TryLater):
         return Standing.UNKNOWN
     said = None if live is None else live.get("status")
-    if said == "running":
-        return Standing.CRASHED
+    if said == "running":  # it may have started meanwhile
+        return Standing.RUNNING if state.is_locked(f"runs/{run_id}") else Standing.CRASHED
     return Standing(said) if said in ("halted", "stopped", "finished") else Standing.UNKNOWN
 
 
-def _ms(text: Any) -> int | None:
+def ms_of(text: Any) -> int | None:
+    """Return an ISO 8601 time in ms UTC; None for what is none."""
     try:
         return round(datetime.fromisoformat(text).timestamp() * 1000)
     except (TypeError, ValueError):
