@@ -23,7 +23,7 @@ from mmtools.yamlfile import Source, kind_of, means_more, read_text, shown
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(ge=0, le=60_000)]
-
+Minutes = Annotated[float, Meta(gt=0, le=1440)]
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}", re.ASCII)
 _RESERVED = ("history.jsonl",)
@@ -121,6 +121,17 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 raise ValueError(f"`{name}`: {shown(address)} is not {safe}://..., nor {plain}:// on this machine; null is the venue's own")
 
 
+class Alarms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a run on a live feed tells people that it does not do its work. It changes nothing in how the run behaves."""
+
+    starved_after_min: Minutes = 10.0
+    """Without a resting order on either side of any market."""
+    storm_pct: Annotated[float, Meta(gt=0, le=100)] = 20.0
+    """Of the orders of the last `storm_window_min` minutes that were refused."""
+    storm_window_min: Minutes = 15.0
+    lost_socket_s: Positive = 60.0
+
+
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A run as a person writes it. `started_at`, `hypothesis`, `parent_run` and `changes_from_parent` are recorded, not obeyed.
 
@@ -134,6 +145,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     hypothesis: str | None = None
     parent_run: str | None = None
     changes_from_parent: str | dict[str, object] | list[object] | None = None
+    owner: Literal["nobody", "systemd", "status-update", "smoke-test", "recover"] = "nobody"
+    """Who revives the run when it died: nobody else may (`restarts.Owner`)."""
     feed: Literal["live", "recording", "synthetic"] = "synthetic"
     recording: str | None = None
     """Path of the recording, for feed: recording. In a file relative to that file; absolute once loaded."""
@@ -141,6 +154,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Slugs or condition ids; none means every market of a recording or synthetic feed."""
     synthetic: Synthetic = Synthetic()
     endpoints: Endpoints = Endpoints()
+    alarms: Alarms = Alarms()
     params: Params = Params()
 
     def __post_init__(self) -> None:
@@ -168,8 +182,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 raise ValueError(f"`markets[{i}]`: {shown(slug)} is named twice; name each market once")
 
 
-_RECORDED_ONLY = ("run_id", "started_at", "hypothesis", "parent_run", "changes_from_parent", "recording")
-"""What changes nothing in a run's behaviour; a recording is known by its own hash, not by where it lies."""
+_RECORDED_ONLY = ("run_id", "started_at", "hypothesis", "parent_run", "changes_from_parent", "owner", "recording", "alarms")
+"""What changes nothing in how a run trades; a recording is known by its own hash, not by where it lies."""
 
 
 def load(path: Path) -> RunConfig:
@@ -254,7 +268,7 @@ def _json(value: object) -> str:
 
 def _settle(tree: dict[str, Any], source: "Source", folder: Path) -> None:
     """Bring the ways in which people may write a config to the one of RunConfig, in place."""
-    for key in ("feed", "markets", "synthetic", "endpoints", "params"):  # a key whose lines are all commented out
+    for key in ("feed", "markets", "synthetic", "endpoints", "alarms", "params"):  # a key whose lines are all commented out
         if key in tree and tree[key] is None:
             del tree[key]
     params = tree.get("params")

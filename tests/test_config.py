@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 import pytest
@@ -15,8 +15,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmtools import config
-from mmtools.config import Endpoints, News, RunConfig, Shock, Synthetic
+from mmtools.commands.quote_run import OWNERS
+from mmtools.config import Alarms, Endpoints, News, RunConfig, Shock, Synthetic
 from mmtools.errors import Misconfigured
+from mmtools.restarts import Owner
 from mmtools.trading.params import DEFAULT_BANDS, Params
 
 Write = Callable[[str | bytes], Path]
@@ -400,6 +402,8 @@ def run_configs(draw: st.DrawFn) -> RunConfig:
         recording=f"/{draw(NAMES)}" if feed == "recording" else None,
         markets=tuple(draw(st.lists(NAMES, min_size=1 if feed == "live" else 0, max_size=3, unique=True))),
         synthetic=draw(SYNTHETIC) if feed == "synthetic" else Synthetic(),
+        owner=draw(st.sampled_from(["nobody", "systemd", "recover"])),
+        alarms=Alarms(starved_after_min=draw(floats(0.1, 1440)), storm_pct=draw(floats(1, 100))),
         params=draw(PARAMS),
     )
 
@@ -429,6 +433,7 @@ def test_what_is_written_names_every_key_in_the_order_of_the_structs() -> None:
         *[name for name in RunConfig.__struct_fields__ if name not in SECTIONS],
         *("synthetic", *Synthetic.__struct_fields__),
         "endpoints",  # null: the feed is another
+        *("alarms", *Alarms.__struct_fields__),
         *("params", *Params.__struct_fields__),
     ]
 
@@ -464,6 +469,8 @@ def test_the_digest_ignores_what_is_only_recorded() -> None:
         hypothesis="H1",
         parent_run="w",
         changes_from_parent={"seed": 2},
+        owner="systemd",
+        alarms=Alarms(storm_pct=35),
     )
     assert config.digest(plain) == config.digest(told)
     assert config.differences(plain, told) == []
@@ -498,7 +505,7 @@ def test_paper_yaml_is_the_defaults_on_a_simulated_market_for_four_hours() -> No
     assert config.load(CONFIGS / "paper.yaml") == RunConfig(feed="synthetic", duration_hours=4)
 
 
-SECTIONS = {"synthetic", "endpoints", "params"}
+SECTIONS = {"synthetic", "endpoints", "alarms", "params"}
 
 
 def explained_keys() -> dict[str, str]:
@@ -525,12 +532,18 @@ def test_paper_yaml_names_and_explains_every_key_and_its_default() -> None:
     defaults |= {f"synthetic.{name}": getattr(run.synthetic, name) for name in Synthetic.__struct_fields__}
     defaults |= {f"params.{name}": getattr(run.params, name) for name in Params.__struct_fields__}
     defaults |= {f"endpoints.{name}": getattr(run.endpoints, name) for name in Endpoints.__struct_fields__}
+    defaults |= {f"alarms.{name}": getattr(run.alarms, name) for name in Alarms.__struct_fields__}
     assert set(explained) - SECTIONS == set(defaults)
     for key, default in defaults.items():
         stated = re.search(r"\bdefault (\S+?)[,;:.]? ", explained[key])
         assert stated, f"{key}: no default is stated"
         shown = default if isinstance(default, str) else f"{default:g}" if isinstance(default, float) else config._json(default)
         assert stated[1] == shown, key
+
+
+def test_a_run_names_every_owner_but_the_one_that_restarts_units_only() -> None:
+    (owners,) = [field.type for field in msgspec.structs.fields(RunConfig) if field.name == "owner"]
+    assert set(get_args(owners)) == set(OWNERS) == set(Owner) - {Owner.SAFE_RESTART}
 
 
 def test_prod_002_yaml_is_a_small_account_at_the_touch_for_a_day() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from faults import Kind, every_fault
-from small_runs import CLEARED, LOWER_ASKS, LOWER_BIDS, PARAMS, RUN_ID, Runner, Script, game, latch_once, runner_of_the_game, stop
+from small_runs import CLEARED, LOWER_ASKS, LOWER_BIDS, PARAMS, RUN_ID, LiveFeed, Runner, Script, game, latch_once, runner_of_the_game, stop
 
 from mmtools.config import RunConfig
 from mmtools.errors import Refused
@@ -20,8 +20,6 @@ from mmtools.runs.fold import Fold
 from mmtools.trading.markouts import Toxicity
 from mmtools.trading.params import Params
 from mmtools.units import ONE, Price, parse, text
-from mmtools.venues import recording
-from mmtools.venues.venue import Row
 
 Record = dict[str, Any]
 
@@ -30,20 +28,6 @@ Record = dict[str, Any]
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
     with runner_of_the_game(tmp_path, monkeypatch) as lent:
         yield lent
-
-
-class LiveFeed:
-    """A feed that calls itself live and says what a script says: each process hears another part."""
-
-    name = "live"
-    sha256 = "the tokens"
-
-    def __init__(self, script: Script, folder: Path) -> None:
-        self._tape = recording.read(script.write(folder / "part.jsonl"))
-        self.markets = self._tape.markets
-
-    def rows(self) -> Iterator[Row]:
-        return self._tape.rows()
 
 
 def live(runner: Runner, script: Script, tmp_path: Path, **params: Any) -> Runner:

@@ -7,15 +7,17 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
 from mmtools.moments import iso
+from mmtools.runs.alarms import Alarm
 from mmtools.runs.engine import Engine
 from mmtools.runs.journal import Record
 from mmtools.runs.notation import maybe_text
+from mmtools.runs.reading import now_and_then
 from mmtools.runs.records import average_entry, bps, features, kill_switch_state, market_context
 from mmtools.state import StateDir
 from mmtools.trading.desk import Desk
@@ -81,8 +83,10 @@ class Process:
         return round((times.user + times.system) / elapsed * 100, 1) if elapsed > 0 else 0.0
 
 
-def live_state(engine: Engine, *, process: Process, trend: Trend, config_path: str | None) -> Record:
-    """Return the whole document; what is not known is null."""
+def live_state(
+    engine: Engine, *, process: Process, trend: Trend, config_path: str | None, owner: str, alarms: Sequence[Alarm], untold: int
+) -> Record:
+    """Return the whole document; what is not known is null. untold: alerts that the outbox did not take."""
     maker, account, fold = engine.maker, engine.maker.account, engine.fold
     elapsed_ms = engine.now_ms - engine.began_ms
     total = account.total()
@@ -94,6 +98,9 @@ def live_state(engine: Engine, *, process: Process, trend: Trend, config_path: s
         "timestamp": iso(engine.now_ms),
         "written_at": now_iso(),
         "run_id": fold.run["run_id"],
+        "venue": fold.run["venue"],
+        "owner": owner,
+        "pid": os.getpid(),
         "status": "running" if engine.status is None else engine.status.value,
         "uptime_seconds": elapsed_ms / 1000,
         "duration_target_hours": None if target_ms is None else target_ms / 3_600_000,
@@ -113,9 +120,10 @@ def live_state(engine: Engine, *, process: Process, trend: Trend, config_path: s
             "fills": fold.fills,
             "fill_rate_pct": round(fold.shares / orders.shares_accepted * 100, 4) if orders.shares_accepted else None,
             "ws_messages": engine.counts.frames,
-            "errors": sum(_errors(engine).values()),
+            "errors": sum(_errors(engine, untold).values()),
         },
-        "system": {"memory_mb": process.memory_mb(), "cpu_pct": process.cpu_pct(), **_socket(engine)},
+        "alarms": [{"kind": alarm.kind.value, "since": iso(alarm.since_ms), "cause": alarm.cause} for alarm in alarms],
+        "system": {"memory_mb": process.memory_mb(), "cpu_pct": process.cpu_pct(), **_socket(engine, untold)},
         "hypothesis_under_test": fold.run["hypothesis"],
         "run_config_path": config_path,
     }
@@ -133,8 +141,8 @@ def _market(engine: Engine, desk: Desk, hours: float) -> Record:
         **{key: context[key] for key in ("mid_price", "best_bid", "best_ask", "spread_bps")},
         "our_bid": _best(desk, Side.BUY),
         "our_ask": _best(desk, Side.SELL),
-        "why_no_bid": _why(bid),
-        "why_no_ask": _why(ask),
+        "why_no_bid": why(bid),
+        "why_no_ask": why(ask),
         "position_yes": text(position.yes),
         "position_no": text(position.no),
         "position_net": text(position.net),
@@ -179,25 +187,32 @@ def _best(desk: Desk, side: Side) -> str | None:
     return maybe_text(max(prices, key=lambda price: price * side.sign, default=None))
 
 
-def _why(side: Quote | Skipped | None) -> str | None:
+def why(side: Quote | Skipped | None) -> str | None:
+    """Return why a side is not quoted; None when it is, or when nobody has decided yet."""
     return side.why.value if isinstance(side, Skipped) else None
 
 
-def _errors(engine: Engine) -> dict[str, int]:
-    """Return what went wrong by its name: the feed's errors, and refused orders but those that would have crossed.
+def refused(engine: Engine) -> Counter[str]:
+    """Return the refused orders by reason, but those that would have crossed.
 
     A post-only order that the market outran is a part of quoting, as for the error rate.
     """
+    reasons = Counter(engine.fold.orders.rejected)
+    del reasons[Rejection.POST_ONLY_CROSS]
+    return reasons
+
+
+def _errors(engine: Engine, untold: int) -> dict[str, int]:
+    """Return what went wrong by its name: the feed's errors, refused orders, alerts that the outbox did not take."""
     stats = getattr(engine.feed, "stats", None)
-    errors = Counter({} if stats is None else stats.errors) + engine.fold.orders.rejected
-    del errors[Rejection.POST_ONLY_CROSS]
+    errors = Counter({} if stats is None else stats.errors) + refused(engine) + Counter(alert_untold=untold)
     return dict(sorted(errors.items()))
 
 
-def _socket(engine: Engine) -> Record:
+def _socket(engine: Engine, untold: int) -> Record:
     """Return what is known of the connection; null where the feed has none."""
     stats = getattr(engine.feed, "stats", None)
-    errors = _errors(engine)
+    errors = _errors(engine, untold)
     if stats is None:
         return {"ws_connected": None, "ws_latency_ms": None, "ws_reconnects": None, "errors": errors}
     return {
@@ -208,8 +223,8 @@ def _socket(engine: Engine) -> Record:
     }
 
 
-def health(engine: Engine, process: Process) -> Record:
-    """Return a line of health.jsonl: how the last minute of feed time went for this process."""
+def health(engine: Engine, process: Process, *, untold: int) -> Record:
+    """Return a line of health.jsonl: how the last minute of feed time went for this process. untold: as for `live_state`."""
     return {
         "timestamp": iso(engine.now_ms),
         "written_at": now_iso(),
@@ -218,7 +233,7 @@ def health(engine: Engine, process: Process) -> Record:
         "frames": engine.counts.frames,
         "memory_mb": process.memory_mb(),
         "cpu_pct": process.cpu_pct(),
-        **_socket(engine),
+        **_socket(engine, untold),
     }
 
 
@@ -236,11 +251,11 @@ def trades_of(records: Iterator[Record]) -> Iterator[Record]:
     return (record["trade"] for record in records if record["kind"] == "fill")
 
 
-def rebuild_trades(state: StateDir, run_id: str) -> None:
-    """Make trades.jsonl what the journal says, when it is not."""
+def rebuild_trades(state: StateDir, run_id: str, on_records: Callable[[], None] = lambda: None) -> None:
+    """Make trades.jsonl what the journal says, when it is not. on_records: called now and then while the journal is read."""
     journal, name = f"runs/{run_id}/journal.jsonl", f"runs/{run_id}/trades.jsonl"
     written = state.raw_records(name)
-    same = all(next(written, None) == encode(trade) for trade in trades_of(state.records(journal)))
+    same = all(next(written, None) == encode(trade) for trade in trades_of(now_and_then(state.records(journal), on_records)))
     if same and next(written, None) is None:
         return
     state.write_text(name, "".join(encode(trade).decode() + "\n" for trade in trades_of(state.records(journal))))

@@ -12,20 +12,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mmtools import __version__, config
+import msgspec
+
+from mmtools import __version__, config, restarts
 from mmtools.config import RunConfig
 from mmtools.errors import Misconfigured, Refused
-from mmtools.runs import live_state, summary
+from mmtools.recordlog import RecordLog
+from mmtools.restarts import Owner
+from mmtools.runs import live_state, revivals, summary
 from mmtools.runs.bracket import OTHERS
 from mmtools.runs.engine import Engine, Status
 from mmtools.runs.fold import SCHEMA, Fold
 from mmtools.runs.journal import DiskJournal, Record
 from mmtools.runs.live_state import Process, Trend, health, rebuild_trades
+from mmtools.runs.notify import Notifier
 from mmtools.runs.reading import fold_in, fold_of
 from mmtools.runs.records import market_record
 from mmtools.runs.switch import Latch, Switch
+from mmtools.runs.telling import Teller
 from mmtools.runs.watcher import Intervention, Watcher
-from mmtools.state import RecordLog, StateDir
+from mmtools.state import StateDir
 from mmtools.trading.params import Params
 from mmtools.units import of, text
 from mmtools.venues.venue import Feed
@@ -90,20 +96,32 @@ def execute(
     *,
     run_id: str,
     fresh: bool = False,
+    starter: Owner | None = None,
+    revival: str | None = None,
+    notifier: Notifier | None = None,
     on_engine: Callable[[Engine], None] = lambda engine: None,
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> Outcome:
     """Run to the end and leave the files of docs/state-files.md. on_engine gets the engine before it moves, for signal handlers.
 
-    fresh: throw away what an earlier run of this id left, unless its kill switch is closed. Raises TryLater when the run is
-    already running, Refused when it is finished, latched or another run by the same id.
+    fresh: throw away what an earlier run of this id left, unless its kill switch is closed. starter: who says that it starts the run,
+    None for a person; revival: the attempt it has counted. notifier: the service manager that waits for the run. Raises TryLater when the
+    run is already running, Refused when it is finished, latched, another run by the same id or not the starter's.
     """
     with ExitStack() as held:
         held.enter_context(state.lock(f"runs/{run_id}"))
+        owner = revivals.owner_of(state, run_id, configured=Owner(run.owner), starter=starter)
+        run = msgspec.structs.replace(run, owner=owner.value)
+        repeat = feed.name != "live"
+        teller = Teller(state, run_id, live=not repeat, owner=owner, alarms=run.alarms, notifier=notifier)
+        held.enter_context(teller.watching())
         if fresh:
             _check_open(state, run_id)
             state.remove_tree(f"runs/{run_id}")
-        past = _past(state, run_id)
+        if owner is not Owner.NOBODY:
+            _check_open(state, run_id)  # before it counts: a start that is refused revives nothing
+        attempt = revivals.count(state, run_id, owner, revival=revival)
+        past = _past(state, run_id, teller.starting)
         first = head(run_id, run, feed)
         if past is not None:
             _check_same(state, run_id, past, first, run)
@@ -112,12 +130,11 @@ def execute(
         _check_open(state, run_id)
         name = f"runs/{run_id}/"
         state.write_text(name + "run.yaml", config.dump(run))
-        repeat = feed.name != "live"
         start = {"kind": "start", "wall": live_state.now_iso(), "version": __version__, "run_id": run_id}
         journal = DiskJournal(state, run_id, start=start, repeat=repeat)
         held.callback(journal.close)
-        rebuild_trades(state, run_id)
-        watcher = _Files(state, run_id, journal, past, on_progress, repeat=repeat)
+        rebuild_trades(state, run_id, teller.starting)
+        watcher = _Files(state, run_id, journal, past, teller, on_progress, owner=owner, repeat=repeat)
         held.callback(watcher.close)
         engine = Engine(
             feed=feed,
@@ -129,7 +146,11 @@ def execute(
             past=None if repeat else past,
         )
         on_engine(engine)
+        teller.has_begun = True
+        if attempt is not None:
+            restarts.outcome(state, attempt, "done", "it runs again")
         status = engine.run()
+        teller.ending()
         if past is not None and journal.repeating():
             # Stopped before it had caught up: the files stand as the earlier process left them.
             return _outcome(state, run_id, status, past)
@@ -149,11 +170,11 @@ def _outcome(state: StateDir, run_id: str, status: Status, fold: Fold) -> Outcom
     )
 
 
-def _past(state: StateDir, run_id: str) -> Fold | None:
+def _past(state: StateDir, run_id: str, on_records: Callable[[], None]) -> Fold | None:
     """Return what an earlier process of the run left; None when there was none, or it was killed before its first record."""
     if next(iter(state.records(f"runs/{run_id}/journal.jsonl")), None) is None:
         return None
-    return fold_of(state, run_id)
+    return fold_of(state, run_id, on_records)
 
 
 def _check_same(state: StateDir, run_id: str, past: Fold, first: Record, run: RunConfig) -> None:
@@ -205,7 +226,16 @@ class _Files(Watcher):
     """Keeps trades, health and live state of a run current, and hears what people ask for through its kill switch."""
 
     def __init__(
-        self, state: StateDir, run_id: str, journal: DiskJournal, past: Fold | None, on_progress: Callable[[float], None], *, repeat: bool
+        self,
+        state: StateDir,
+        run_id: str,
+        journal: DiskJournal,
+        past: Fold | None,
+        teller: Teller,
+        on_progress: Callable[[float], None],
+        *,
+        owner: Owner,
+        repeat: bool,
     ) -> None:
         """past: what an earlier process left; repeat: whether it is simulated again, else it is taken up where it ended."""
         past = past or Fold()
@@ -213,6 +243,8 @@ class _Files(Watcher):
         self._name = f"runs/{run_id}/"
         self._switch = Switch(state, run_id)
         self._journal = journal
+        self._teller = teller
+        self._owner = owner
         self._trades: RecordLog = state.log(self._name + "trades.jsonl")
         self._health: RecordLog = state.log(self._name + "health.jsonl")
         self._others: dict[str, RecordLog] = {}
@@ -239,9 +271,11 @@ class _Files(Watcher):
         return due
 
     def look(self, engine: Engine) -> Sequence[Intervention]:
+        self._teller.turned(engine)
         now_s = time.monotonic()
         if now_s >= self._next_state_s:
             self._next_state_s = now_s + LIVE_STATE_EVERY_S
+            self._teller.look(engine)
             self._write_state(engine)
         if now_s < self._next_look_s:
             return ()
@@ -269,7 +303,10 @@ class _Files(Watcher):
             record = self._clearings.popleft()
             return Intervention(kind="cleared", by=record["by"], why=record["why"], latch=record["latch"])
         cleared = self._switch.of_halt(number, halt)["cleared"]
-        return None if cleared is None else Intervention(kind="cleared", by=cleared["by"], why=cleared["why"])
+        if cleared is None:
+            self._teller.halted(number, halt)
+            return None
+        return Intervention(kind="cleared", by=cleared["by"], why=cleared["why"])
 
     # ---- files
 
@@ -299,11 +336,12 @@ class _Files(Watcher):
         self._trades.flush()
         for log in self._others.values():
             log.flush()
+        self._teller.turned(engine)
 
     def minute(self, engine: Engine, *, repeated: bool) -> None:
         self._trend.minute(engine.maker.account.total())
         if not repeated:
-            self._health.append(live_state.encode(health(engine, self._process)))
+            self._health.append(live_state.encode(health(engine, self._process, untold=self._teller.untold)))
             self._health.flush()
         end_ms = engine.end_ms or getattr(engine.feed, "last_ms", None)
         if end_ms is not None and end_ms > engine.began_ms:
@@ -323,5 +361,14 @@ class _Files(Watcher):
 
     def _write_state(self, engine: Engine) -> None:
         path: Any = str(self._state.path(self._name + "run.yaml"))
-        body = live_state.live_state(engine, process=self._process, trend=self._trend, config_path=path)
+        teller = self._teller
+        body = live_state.live_state(
+            engine,
+            process=self._process,
+            trend=self._trend,
+            config_path=path,
+            owner=self._owner.value,
+            alarms=teller.standing,
+            untold=teller.untold,
+        )
         self._state.write(self._name + "live_state.json", body, schema=live_state.SCHEMA)
