@@ -10,7 +10,9 @@ import pytest
 from commandline import Run, call, config, end, main_of, quote, start, wait_for_journal
 from faults import run_with_fault
 
-from mmtools import cli
+from mmtools import cli, outbox
+from mmtools.ops import jobs
+from mmtools.state import StateDir
 from mmtools.trading.market import Outcome, yes_price
 from mmtools.units import parse
 
@@ -191,3 +193,18 @@ def test_without_any_run_it_says_how_to_make_one(tmp_path: Path) -> None:
     assert "quote-run --demo" in said.err
     assert call("report", "--list", "--state", tmp_path / "state").out == "no runs yet\n"
     assert not (tmp_path / "state").exists()
+
+
+def test_as_a_job_it_keeps_how_it_ended_and_no_run_yet_is_no_failure(tmp_path: Path) -> None:
+    assert call("report", "--state", tmp_path).code == 77
+    said = call("report", "--job", "--state", tmp_path)
+    assert (said.code, said.out) == (0, "no runs yet\n")
+    quote(tmp_path, "--config", config(tmp_path / "run.yaml", "duration_hours: 0.05\n"), "--run-id", "small")
+    assert call("report", "--job", "--state", tmp_path).out == call("report", "--state", tmp_path).out
+    state = StateDir(tmp_path)
+    assert jobs.all_jobs(state)["report"]["failures"] == 0
+    journal = tmp_path / "runs" / "small" / "journal.jsonl"
+    journal.write_bytes(b"{}\n" + journal.read_bytes())
+    assert call("report", "--job", "--state", tmp_path).code == 77
+    (alert,) = outbox.alerts(state).values()
+    assert alert["text"].startswith("report failed: run small: line 1 of its journal")

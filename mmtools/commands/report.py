@@ -14,13 +14,24 @@ if TYPE_CHECKING:
 @cli.command(example="report\nreport RUN --json | jq .pnl\nreport explain RUN --fill paper-t3")
 @click.argument("run", required=False, metavar="[RUN]")
 @click.option("--list", "listing", is_flag=True, help="Name the runs there are, newest last, with their status.")
-def main(*, run: str | None, listing: bool, state: "StateDir") -> cli.Report:
+@click.option("--job", is_flag=True, help="As a job of cron or systemd: a failure is told as an alert, and no run yet is no failure.")
+def main(*, run: str | None, listing: bool, job: bool, state: "StateDir") -> cli.Report:
     """Show the result of a run: P&L and its parts, fills, orders, what it assumes, and what of it to believe.
 
     Without RUN it shows the newest one. Everything is folded from the run's journal.
     """
     if listing:
         return _listing(state)
+    if not job:
+        return _result(state, run)
+    from mmtools.ops import jobs
+    from mmtools.runs import reading
+
+    with jobs.running(state, "report", jobs.settings(state, "report", None)):
+        return _result(state, run) if run is not None or reading.runs(state) else _listing(state)
+
+
+def _result(state: "StateDir", run: str | None) -> cli.Report:
     from mmtools.runs import reading, summary
 
     run = _chosen(state, run)
