@@ -20,7 +20,18 @@ import pytest
 from mmtools import cli
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("quote_run", "replay", "report", "halt")
+COMMANDS = (
+    "quote_run",
+    "replay",
+    "report",
+    "halt",
+    "prune_sessions",
+    "snapshot",
+    "recover",
+    "safe_restart",
+    "status_update",
+    "mmtools_install",
+)
 PATIENCE_S = 60
 """For what takes a moment: only a hang lasts so long."""
 

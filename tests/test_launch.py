@@ -415,15 +415,18 @@ def checks(house: House) -> House:
     return house
 
 
+PYTEST = "-P -m pytest -n auto --maxprocesses 4 --dist loadfile"
+
+
 def test_the_test_runner_runs_every_check_and_hands_the_rest_to_pytest(checks: House) -> None:
     result = checks.run("-k", "x y", path=checks.root / "bin" / "test")
     assert result.returncode == 0
-    assert checks.calls() == ["-P -m ruff check .", "-P -m ruff format --check .", "-P -m mypy", "-P -m pytest -m not slow -k x y"]
+    assert checks.calls() == ["-P -m ruff check .", "-P -m ruff format --check .", "-P -m mypy", f"{PYTEST} -m not slow -k x y"]
 
 
 def test_continuous_integration_runs_the_slow_tests_too(checks: House) -> None:
     assert checks.run(path=checks.root / ".ci" / "run").returncode == 0
-    assert checks.calls()[-1] == "-P -m pytest -m "
+    assert checks.calls()[-1] == f"{PYTEST} -m "
 
 
 @pytest.mark.parametrize(("fails", "named"), [("ruff", "ruff check, ruff format"), ("mypy", "mypy"), ("pytest", "pytest")])

@@ -14,14 +14,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ERRORS_AND_UNITS = frozenset({"errors", "units"})
-GROUND = frozenset({"state", "config", "yamlfile", "cli", "outbox", "restarts", "moments"})
+GROUND = frozenset({"state", "recordlog", "config", "yamlfile", "cli", "outbox", "restarts", "moments"})
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "units": frozenset(),
     "disk": ERRORS_AND_UNITS,
     "trading": ERRORS_AND_UNITS,
     **{module: ERRORS_AND_UNITS | GROUND | {"trading"} for module in GROUND},
-    "state": ERRORS_AND_UNITS | {"disk"},
+    "recordlog": ERRORS_AND_UNITS | {"disk"},
+    "state": ERRORS_AND_UNITS | {"disk", "recordlog"},
     "venues": ERRORS_AND_UNITS | {"trading", "config", "state"},
     "runs": ERRORS_AND_UNITS | GROUND | {"trading", "venues"},
     "lab": ERRORS_AND_UNITS | GROUND | {"trading", "venues", "runs"},

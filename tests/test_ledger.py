@@ -705,7 +705,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.left)
     @rule(draw=st.data(), percent=st.integers(1, 120), mark=mids, final=st.booleans(), fee=st.sampled_from([0, 0, 17]))
     def order_fills(self, draw: st.DataObject, percent: int, mark: Price, final: bool, fee: int) -> None:
-        key = draw.draw(st.sampled_from(sorted(self.left)))
+        key = draw.draw(st.sampled_from(list(self.left)))
         sent, left = self.left.pop(key)
         size = Shares(max(min(left * percent // 100, left), 1))
         fill = Fill(
@@ -736,13 +736,13 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.left)
     @rule(draw=st.data())
     def order_is_gone(self, draw: st.DataObject) -> None:
-        key = draw.draw(st.sampled_from(sorted(self.left)))
+        key = draw.draw(st.sampled_from(list(self.left)))
         assert self.held.release(key) == self.left.pop(key)[1]
 
     @precondition(lambda self: self.open)
     @rule(draw=st.data(), failed=st.booleans())
     def trade_is_decided(self, draw: st.DataObject, failed: bool) -> None:
-        key = draw.draw(st.sampled_from(sorted(self.open)))
+        key = draw.draw(st.sampled_from(list(self.open)))
         fill = self.open.pop(key)
         if failed:
             self.held.reverse(*key)
