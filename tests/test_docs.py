@@ -1,6 +1,7 @@
 """The documents say what the code does: commands and options, state files and schemas, links, and what the README tells to type.
 
-docs/commands.md has a heading per command and subcommand; options that all of them have may stand once, under "Options of every command".
+docs/commands.md and docs/operations.md have a heading per command and subcommand; options that all of them have may stand once, under
+"Options of every command".
 docs/state-files.md names every file and schema that mmtools writes. The last part shows that each check can fail.
 """
 
@@ -18,7 +19,7 @@ from mmtools import cli
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-COMMANDS = ROOT / "docs" / "commands.md"
+COMMANDS = (ROOT / "docs" / "commands.md", ROOT / "docs" / "operations.md")
 STATE_FILES = ROOT / "docs" / "state-files.md"
 DOCUMENTS = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -148,29 +149,34 @@ def mistyped(markdown: str, has: Mapping[str, set[str]]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
+def commands_told() -> str:
+    return "\n".join(document.read_text() for document in COMMANDS)
+
+
+@pytest.fixture(scope="module")
 def our_options() -> dict[str, set[str]]:
     return {name: options(command) for name, command in our_commands().items()}
 
 
-def test_every_command_and_option_is_documented(our_options: dict[str, set[str]]) -> None:
-    complaints = undocumented(our_options, COMMANDS.read_text())
-    assert not complaints, "\ndocs/commands.md\n" + "\n".join(complaints)
+def test_every_command_and_option_is_documented(our_options: dict[str, set[str]], commands_told: str) -> None:
+    complaints = undocumented(our_options, commands_told)
+    assert not complaints, "\ndocs/commands.md, docs/operations.md\n" + "\n".join(complaints)
 
 
-def test_headings_in_backticks_are_commands(our_options: dict[str, set[str]]) -> None:
-    headings = set(re.findall(r"^## `([^`]+)`", FENCED.sub("", COMMANDS.read_text()), re.MULTILINE))
+def test_headings_in_backticks_are_commands(our_options: dict[str, set[str]], commands_told: str) -> None:
+    headings = set(re.findall(r"^## `([^`]+)`", FENCED.sub("", commands_told), re.MULTILINE))
     assert headings <= our_options.keys()
 
 
-def test_every_state_file_and_schema_is_documented() -> None:
+def test_every_state_file_and_schema_is_documented(commands_told: str) -> None:
     sources = [path.read_text() for path in sorted((ROOT / "mmtools").rglob("*.py"))]
     state_files = STATE_FILES.read_text()
     wanted = STATE_NAMES.union(*map(state_file_names, sources))
     lacking = sorted(name for name in wanted if not is_named(name, state_files))
     assert not lacking, f"docs/state-files.md does not name {', '.join(lacking)}"
-    documents = state_files + COMMANDS.read_text()
+    documents = state_files + commands_told
     lacking = sorted(schema for schema in set().union(*map(schemas, sources)) if not is_named(schema, documents))
-    assert not lacking, f"neither docs/state-files.md nor docs/commands.md names {', '.join(lacking)}"
+    assert not lacking, f"none of docs/state-files.md, commands.md and operations.md names {', '.join(lacking)}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
