@@ -1,4 +1,5 @@
-"""System calls on state files: whole writes, healing, locks; errors in words. Called by `state` alone.
+"""System calls on state files: whole writes, healing, locks; errors in words. Called by `state` and `recordlog`;
+of `sync` alone also by `ops`, which writes the files of others.
 
 Here are paths, descriptors, bytes and errno. Documents, records and the names of files and locks may not be known here: what one
 must know about them is handed in (`heal`, `replace`).

@@ -26,7 +26,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "venues": ERRORS_AND_UNITS | {"trading", "config", "state"},
     "runs": ERRORS_AND_UNITS | GROUND | {"trading", "venues"},
     "lab": ERRORS_AND_UNITS | GROUND | {"trading", "venues", "runs"},
-    "ops": ERRORS_AND_UNITS | GROUND | {"runs"},
+    "ops": ERRORS_AND_UNITS | GROUND | {"runs", "disk"},
     "commands": ERRORS_AND_UNITS | GROUND | {"trading", "venues", "runs", "lab", "ops"},
 }
 """What each room of mmtools (a package, or a module of the ground) may import from, besides itself."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mmtools import disk
 from mmtools.errors import Misconfigured, TryLater
 
 _PERMANENT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
@@ -43,7 +44,7 @@ def replace(path: Path, content: bytes, *, new: Path, mode: int) -> None:
         raise
     finally:
         os.close(fd)
-    sync(path.parent)
+    disk.sync(path.parent)
 
 
 def make_folder(folder: Path) -> None:
@@ -51,19 +52,10 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         with suppress(FileExistsError):
             os.mkdir(folder, 0o700)
-        sync(folder.parent)
-
-
-def sync(folder: Path) -> None:
-    """Wait until the disk holds the names in a folder. Raises OSError."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        disk.sync(folder.parent)
 
 
 def keep(folder: Path) -> None:
-    """Make a change of names that was made outlive a power cut; `sync` with its own words for a failure."""
+    """Make a change of names that was made outlive a power cut; `disk.sync` with its own words for a failure."""
     with telling(folder, "the change was made, but a power cut may undo it"):
-        sync(folder)
+        disk.sync(folder)

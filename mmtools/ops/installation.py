@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mmtools import disk
 from mmtools.errors import TryLater
 from mmtools.ops import children, crontabs, foreign, systemd, templates
 from mmtools.ops.crontabs import Crontab
@@ -305,7 +306,7 @@ def _remove(path: Path) -> None:
             os.unlink(path)
         if not path.parent.is_dir():
             return
-        foreign.sync(path.parent)
+        disk.sync(path.parent)
         if path.parent.name.endswith((".d", ".wants")):
             with suppress(OSError):
                 path.parent.rmdir()

@@ -51,7 +51,7 @@ METRICS: Mapping[str, Metric] = {
     "mmtools_run_recent_refusals_count": Metric("gauge", "Of these, refused but for crossing, by reason.", ("run", "reason")),
     "mmtools_market_pnl_usdc": Metric("gauge", "P&L of a market of a run.", ("run", "market")),
     "mmtools_market_position_shares": Metric("gauge", "YES less NO that is held.", ("run", "market")),
-    "mmtools_market_quoting_sides": Metric("gauge", "Whether an order of ours rests on this side: 1 or 0.", ("run", "market", "side")),
+    "mmtools_market_quoting_sides": Metric("gauge", "Whether our order rests on this side, 1 or 0. Not of replays.", ("run", "market", "side")),
     "mmtools_memory_available_bytes": Metric("gauge", "Memory of the machine that can be had."),
     "mmtools_memory_size_bytes": Metric("gauge", "Memory of the machine."),
     "mmtools_disk_free_bytes": Metric("gauge", "Free on the file system of a folder.", ("folder",)),
@@ -143,7 +143,7 @@ def _run(run: Run, now_ms: int) -> Iterator[Sample]:
         for slug, market in live.markets.items():
             yield from _amount("mmtools_market_pnl_usdc", market.pnl, run.run_id, slug)
             yield from _amount("mmtools_market_position_shares", market.position_net, run.run_id, slug)
-            for side, price in (("bid", market.our_bid), ("ask", market.our_ask)):
+            for side, price in (("bid", market.our_bid), ("ask", market.our_ask)) if run.clocked else ():
                 yield Sample("mmtools_market_quoting_sides", runs and price is not None, (run.run_id, slug, side))
     if isinstance(run.recent, Recent):
         yield Sample("mmtools_run_recent_requests_count", run.recent.requests, (run.run_id,))

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from mmtools import disk
 from mmtools.errors import Refused
 from mmtools.ops import foreign
 from mmtools.ops.leftovers import Kind, Leftover, is_plain
@@ -123,7 +124,7 @@ class Trash:
                 # Linux says so, too, of a file that is there all the time, when another process renames a new one over it just then.
                 if n == LINK_TRIES - 1 or not store.exists():
                     raise
-        foreign.sync(kept.parent)
+        disk.sync(kept.parent)
 
     def move(self, manifest: Manifest, leftovers: Iterable[Leftover]) -> Moved:
         """Move files of the manifest here; one that has changed since it was seen stays."""
