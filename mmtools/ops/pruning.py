@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mmtools.errors import Refused
+from mmtools.errors import Misconfigured, Refused, TryLater
 from mmtools.ops import foreign, leftovers
 from mmtools.ops.leftovers import Ages, Kind, Leftover, Needed
 from mmtools.ops.stale import Judge, Verdict
@@ -358,7 +358,7 @@ def is_whole(path: Path) -> bool:
         with opened(path) as (source, _):
             for _ in Reading(source, str(path)):
                 pass
-    except Exception:
+    except (Refused, TryLater, Misconfigured, OSError):
         return False
     return True
 

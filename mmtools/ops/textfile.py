@@ -51,7 +51,7 @@ METRICS: Mapping[str, Metric] = {
     "mmtools_run_recent_refusals_count": Metric("gauge", "Of these, refused but for crossing, by reason.", ("run", "reason")),
     "mmtools_market_pnl_usdc": Metric("gauge", "P&L of a market of a run.", ("run", "market")),
     "mmtools_market_position_shares": Metric("gauge", "YES less NO that is held.", ("run", "market")),
-    "mmtools_market_quoting_sides": Metric("gauge", "Whether our order rests on this side, 1 or 0. Not of replays.", ("run", "market", "side")),
+    "mmtools_market_quoting_sides": Metric("gauge", "Whether we quote this side: 1 or 0. Not of replays.", ("run", "market", "side")),
     "mmtools_memory_available_bytes": Metric("gauge", "Memory of the machine that can be had."),
     "mmtools_memory_size_bytes": Metric("gauge", "Memory of the machine."),
     "mmtools_disk_free_bytes": Metric("gauge", "Free on the file system of a folder.", ("folder",)),
